@@ -29,4 +29,8 @@ export declare function follow(options: {
   readonly onLive?: (live: boolean) => void;
 }): Following;
 /** Pushes a status at once when told that it changed, and every limits.statusIntervalMs. Failures are silent: status is not needed to serve. */
-export declare function pushStatus(options: { readonly controlUrl: string; readonly token: string; readonly read: () => Status }): { changed(): void; stop(): void };
+export declare function pushStatus(options: {
+  readonly controlUrl: string;
+  readonly token: string;
+  readonly read: () => Status;
+}): { changed(): void; stop(): void };

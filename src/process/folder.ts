@@ -12,6 +12,10 @@ export interface DataFolder {
  */
 export declare function openDataFolder(path: string, purpose: string): Promise<DataFolder>;
 /** Temporary file, sync, rename, sync of the folder: after a crash the file is the old one or the new one, whole. */
-export declare function writeFileAtomically(path: string, text: string, options?: { readonly mode?: number }): Promise<void>;
+export declare function writeFileAtomically(
+  path: string,
+  text: string,
+  options?: { readonly mode?: number },
+): Promise<void>;
 /** A JSON file parsed with its schema; undefined if it does not exist. Fault `file-unreadable` names file and field. */
 export declare function readJsonFile<S extends TSchema>(path: string, schema: S): Promise<Static<S> | undefined>;

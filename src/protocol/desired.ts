@@ -31,7 +31,9 @@ export const HostDesiredSchema = Type.Object({
   kind: Type.Literal('host-desired'),
   ...head,
   host: Type.String(),
-  cells: Type.Array(Type.Object({ name: CellNameSchema, state: Type.Union([Type.Literal('wanted'), Type.Literal('retired')]) })),
+  cells: Type.Array(
+    Type.Object({ name: CellNameSchema, state: Type.Union([Type.Literal('wanted'), Type.Literal('retired')]) }),
+  ),
 });
 
 export type CellDesired = Static<typeof CellDesiredSchema>;

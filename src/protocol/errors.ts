@@ -10,22 +10,42 @@ export const errorTable = {
   'tenant-ambiguous': { status: 400, reaction: 'fix-input', title: 'The request names more than one tenant' },
   'tenant-malformed': { status: 400, reaction: 'fix-input', title: 'The tenant name is not well formed' },
   'tenant-unknown': { status: 404, reaction: 'fix-input', title: 'No such tenant' },
-  'tenant-not-known-yet': { status: 503, reaction: 'retry', title: 'The tenant is not in the routing table, which may be behind' },
+  'tenant-not-known-yet': {
+    status: 503,
+    reaction: 'retry',
+    title: 'The tenant is not in the routing table, which may be behind',
+  },
   'request-malformed': { status: 400, reaction: 'fix-input', title: 'The HTTP request is malformed or ambiguous' },
   'cell-unreachable': { status: 503, reaction: 'retry', title: 'The cell of this tenant cannot be reached' },
   'cell-timeout': { status: 504, reaction: 'retry', title: 'The cell of this tenant did not answer in time' },
-  'outcome-unknown': { status: 502, reaction: 'repeat-with-key', title: 'The request was sent, but its outcome is not known' },
-  'answer-cut': { status: 502, reaction: 'retry', title: 'The cell of this tenant closed the connection instead of answering' },
-  'assignment-unsettled': { status: 503, reaction: 'retry', title: 'Router and cell do not agree yet on where this tenant lives' },
+  'outcome-unknown': {
+    status: 502,
+    reaction: 'repeat-with-key',
+    title: 'The request was sent, but its outcome is not known',
+  },
+  'answer-cut': {
+    status: 502,
+    reaction: 'retry',
+    title: 'The cell of this tenant closed the connection instead of answering',
+  },
+  'assignment-unsettled': {
+    status: 503,
+    reaction: 'retry',
+    title: 'Router and cell do not agree yet on where this tenant lives',
+  },
   'limit-exceeded': { status: 429, reaction: 'retry', title: 'A limit was reached' },
-  'draining': { status: 503, reaction: 'retry', title: 'This process is stopping' },
+  draining: { status: 503, reaction: 'retry', title: 'This process is stopping' },
 
   // What a gate says to a router.
   'not-owner': { status: 421, reaction: 'retry', title: 'This cell does not own the tenant' },
   'cell-behind': { status: 503, reaction: 'retry', title: 'This cell has not yet seen the epoch of the request' },
   'wrong-cell': { status: 421, reaction: 'retry', title: 'The request was meant for another cell' },
   'cell-not-ready': { status: 503, reaction: 'retry', title: 'The cell is starting' },
-  'cell-damaged': { status: 503, reaction: 'operator', title: 'The log of this cell cannot be proven, so it refuses its tenants' },
+  'cell-damaged': {
+    status: 503,
+    reaction: 'operator',
+    title: 'The log of this cell cannot be proven, so it refuses its tenants',
+  },
   'workload-down': { status: 503, reaction: 'retry', title: 'The application of this cell is not running' },
 
   // What a machine says.
@@ -34,7 +54,11 @@ export const errorTable = {
   'query-unknown': { status: 404, reaction: 'fix-input', title: 'No such query' },
   'command-refused': { status: 409, reaction: 'fix-input', title: 'The command was refused' },
   'invariant-violated': { status: 422, reaction: 'fix-input', title: 'The command would break an invariant' },
-  'idempotency-key-reused': { status: 422, reaction: 'fix-input', title: 'The idempotency key was used before with another input' },
+  'idempotency-key-reused': {
+    status: 422,
+    reaction: 'fix-input',
+    title: 'The idempotency key was used before with another input',
+  },
   'handler-failed': { status: 500, reaction: 'defect', title: 'A handler of the application failed' },
   'log-busy': { status: 503, reaction: 'retry', title: 'The log has more work queued than it may hold' },
   'log-stopped': { status: 503, reaction: 'retry', title: 'The log stopped after a write error; the process restarts' },
@@ -43,8 +67,8 @@ export const errorTable = {
   'method-not-allowed': { status: 405, reaction: 'fix-input', title: 'The method does not fit this address' },
 
   // What the control plane says.
-  'unauthenticated': { status: 401, reaction: 'fix-input', title: 'A valid bearer token is needed' },
-  'forbidden': { status: 403, reaction: 'fix-input', title: 'This token may not do that' },
+  unauthenticated: { status: 401, reaction: 'fix-input', title: 'A valid bearer token is needed' },
+  forbidden: { status: 403, reaction: 'fix-input', title: 'This token may not do that' },
   'resource-invalid': { status: 400, reaction: 'fix-input', title: 'The resource does not fit its schema' },
   'resource-unknown': { status: 404, reaction: 'fix-input', title: 'No such resource' },
   'kind-unknown': { status: 400, reaction: 'fix-input', title: 'No such kind of resource' },
@@ -57,21 +81,25 @@ export const errorTable = {
   'capacity-exceeded': { status: 409, reaction: 'fix-input', title: 'The capacity of the cell would be exceeded' },
 
   // What starting and files can meet.
-  'usage': { status: 400, reaction: 'fix-input', title: 'The command line is not right' },
+  usage: { status: 400, reaction: 'fix-input', title: 'The command line is not right' },
   'file-unreadable': { status: 400, reaction: 'fix-input', title: 'The file cannot be read' },
   'yaml-malformed': { status: 400, reaction: 'fix-input', title: 'The file is not well-formed YAML' },
   'port-in-use': { status: 409, reaction: 'fix-input', title: 'The port is in use' },
   'folder-in-use': { status: 409, reaction: 'fix-input', title: 'The data folder is in use by another process' },
   'folder-unwritable': { status: 403, reaction: 'fix-input', title: 'The data folder cannot be written' },
   'folder-newer': { status: 409, reaction: 'fix-input', title: 'The data folder was written by a newer version' },
-  'folder-foreign': { status: 409, reaction: 'fix-input', title: 'The folder holds something that is not Cellwright data' },
+  'folder-foreign': {
+    status: 409,
+    reaction: 'fix-input',
+    title: 'The folder holds something that is not Cellwright data',
+  },
   'log-damaged': { status: 503, reaction: 'operator', title: 'The log cannot be proven' },
   'machine-unloadable': { status: 500, reaction: 'fix-input', title: 'The machine of the blueprint cannot be loaded' },
   'control-unreachable': { status: 503, reaction: 'retry', title: 'The control plane cannot be reached' },
   'fleet-not-running': { status: 503, reaction: 'fix-input', title: 'No fleet is running on this data folder' },
   'start-failed': { status: 500, reaction: 'operator', title: 'A process of the fleet did not start' },
   'frame-refused': { status: 409, reaction: 'retry', title: 'A routing frame was refused' },
-  'internal': { status: 500, reaction: 'defect', title: 'Something that must hold did not' },
+  internal: { status: 500, reaction: 'defect', title: 'Something that must hold did not' },
 } as const satisfies Readonly<Record<string, FaultKind>>;
 
 export type ErrorCode = keyof typeof errorTable;

@@ -38,7 +38,13 @@ export const limits = {
   idempotencyKeysPerTenantMax: 100_000,
 } as const;
 
-assert(limits.stopGraceMs < limits.orphanLifeMsMax, 'a child that stops as slowly as it may must still be gone in time');
+assert(
+  limits.stopGraceMs < limits.orphanLifeMsMax,
+  'a child that stops as slowly as it may must still be gone in time',
+);
 assert(limits.streamBeatMs * 3 <= limits.streamStaleMs, 'one late beat must not look like a dead stream');
 assert(limits.statusIntervalMs * 3 <= limits.statusStaleMs, 'one lost status must not look like a dead process');
-assert(limits.heldBodyBytesMax < limits.machineInputBytesMax, 'larger bodies go with Expect: 100-continue, so that path is used');
+assert(
+  limits.heldBodyBytesMax < limits.machineInputBytesMax,
+  'larger bodies go with Expect: 100-continue, so that path is used',
+);

@@ -7,7 +7,11 @@ const strict = { additionalProperties: false } as const;
 
 export const usersMax = 1_000_000_000;
 
-const Health = Type.String({ pattern: '^/', maxLength: 1024, description: 'Path that answers 2xx once the application is ready' });
+const Health = Type.String({
+  pattern: '^/',
+  maxLength: 1024,
+  description: 'Path that answers 2xx once the application is ready',
+});
 
 /** Any HTTP application, started as a child process of its cell. */
 export const WorkloadSchema = Type.Object(
@@ -17,8 +21,12 @@ export const WorkloadSchema = Type.Object(
       maxItems: 256,
       description: 'Program and arguments; {port}, {data} and {cell} are replaced',
     }),
-    env: Type.Optional(Type.Record(Type.String({ pattern: '^[A-Za-z_][A-Za-z0-9_]*$' }), Type.String({ maxLength: 32_768 }))),
-    directory: Type.Optional(Type.String({ minLength: 1, description: 'Working directory; a file given to apply means its own folder' })),
+    env: Type.Optional(
+      Type.Record(Type.String({ pattern: '^[A-Za-z_][A-Za-z0-9_]*$' }), Type.String({ maxLength: 32_768 })),
+    ),
+    directory: Type.Optional(
+      Type.String({ minLength: 1, description: 'Working directory; a file given to apply means its own folder' }),
+    ),
     health: Type.Optional(Health),
   },
   strict,
@@ -34,10 +42,7 @@ export const MachineSourceSchema = Type.Object(
 );
 
 export const BlueprintSpecSchema = Type.Union(
-  [
-    Type.Object({ machine: MachineSourceSchema }, strict),
-    Type.Object({ workload: WorkloadSchema }, strict),
-  ],
+  [Type.Object({ machine: MachineSourceSchema }, strict), Type.Object({ workload: WorkloadSchema }, strict)],
   { description: 'What every cell is stamped from: either a machine or a workload' },
 );
 
@@ -61,9 +66,18 @@ export const TenantSpecSchema = Type.Object(
   strict,
 );
 
-export const BlueprintSchema = Type.Object({ kind: Type.Literal('Blueprint'), name: BlueprintNameSchema, spec: BlueprintSpecSchema }, strict);
-export const CellSchema = Type.Object({ kind: Type.Literal('Cell'), name: CellNameSchema, spec: CellSpecSchema }, strict);
-export const TenantSchema = Type.Object({ kind: Type.Literal('Tenant'), name: TenantNameSchema, spec: TenantSpecSchema }, strict);
+export const BlueprintSchema = Type.Object(
+  { kind: Type.Literal('Blueprint'), name: BlueprintNameSchema, spec: BlueprintSpecSchema },
+  strict,
+);
+export const CellSchema = Type.Object(
+  { kind: Type.Literal('Cell'), name: CellNameSchema, spec: CellSpecSchema },
+  strict,
+);
+export const TenantSchema = Type.Object(
+  { kind: Type.Literal('Tenant'), name: TenantNameSchema, spec: TenantSpecSchema },
+  strict,
+);
 export const ResourceSchema = Type.Union([BlueprintSchema, CellSchema, TenantSchema]);
 
 export type Workload = Static<typeof WorkloadSchema>;
@@ -81,7 +95,10 @@ export type Kind = Resource['kind'];
 export const kinds = ['Blueprint', 'Cell', 'Tenant'] as const satisfies readonly Kind[];
 
 /** The plural under which a kind is found in the API and on the command line. */
-export const pluralOf = { Blueprint: 'blueprints', Cell: 'cells', Tenant: 'tenants' } as const satisfies Record<Kind, string>;
+export const pluralOf = { Blueprint: 'blueprints', Cell: 'cells', Tenant: 'tenants' } as const satisfies Record<
+  Kind,
+  string
+>;
 export type Plural = (typeof pluralOf)[Kind];
 
 export const schemaOf = { Blueprint: BlueprintSchema, Cell: CellSchema, Tenant: TenantSchema } as const;

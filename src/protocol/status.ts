@@ -38,7 +38,13 @@ export const HostStatusSchema = Type.Object({
       name: CellNameSchema,
       /** Where the gate listens: the host chose it, and keeps it across restarts. */
       address: Type.String(),
-      process: Type.Union([Type.Literal('running'), Type.Literal('starting'), Type.Literal('backing-off'), Type.Literal('held'), Type.Literal('failed')]),
+      process: Type.Union([
+        Type.Literal('running'),
+        Type.Literal('starting'),
+        Type.Literal('backing-off'),
+        Type.Literal('held'),
+        Type.Literal('failed'),
+      ]),
       restarts: Type.Integer(),
     }),
   ),

@@ -9,9 +9,17 @@ export const ChildMessageSchema = Type.Union([
   /** Listening; from now on it can be reached. */
   Type.Object({ type: Type.Literal('listening'), url: Type.String(), adminUrl: Type.Optional(Type.String()) }),
   /** It does what it is for, or refuses for a reason that a restart would not change. */
-  Type.Object({ type: Type.Literal('settled'), state: Type.Union([Type.Literal('serving'), Type.Literal('refusing')]), problem: Type.Optional(ProblemSchema) }),
+  Type.Object({
+    type: Type.Literal('settled'),
+    state: Type.Union([Type.Literal('serving'), Type.Literal('refusing')]),
+    problem: Type.Optional(ProblemSchema),
+  }),
   /** It is about to exit. `restart: never` means that a person has to look first. */
-  Type.Object({ type: Type.Literal('fatal'), problem: ProblemSchema, restart: Type.Union([Type.Literal('backoff'), Type.Literal('never')]) }),
+  Type.Object({
+    type: Type.Literal('fatal'),
+    problem: ProblemSchema,
+    restart: Type.Union([Type.Literal('backoff'), Type.Literal('never')]),
+  }),
 ]);
 export type ChildMessage = Static<typeof ChildMessageSchema>;
 

@@ -11,6 +11,9 @@ export interface Verifier {
   verify<S extends TSchema>(signed: unknown, schema: S): Static<S>;
 }
 /** Makes an Ed25519 pair if the files are missing; the private one gets mode 0600. */
-export declare function ensureKeys(files: { readonly privateKeyFile: string; readonly publicKeyFile: string }): Promise<void>;
+export declare function ensureKeys(files: {
+  readonly privateKeyFile: string;
+  readonly publicKeyFile: string;
+}): Promise<void>;
 export declare function openSigner(privateKeyFile: string): Signer;
 export declare function openVerifier(publicKeyFile: string): Verifier;

@@ -42,7 +42,9 @@ export type ViewOf<T extends Tables> = { readonly [K in keyof T]: TableView<Stat
 export type WriterOf<T extends Tables> = { readonly [K in keyof T]: TableWriter<Static<T[K]['schema']>> };
 
 /** An event as a command returns it. */
-export type EventOf<E extends Schemas> = { readonly [K in keyof E & string]: { readonly type: K; readonly data: Static<E[K]> } }[keyof E & string];
+export type EventOf<E extends Schemas> = {
+  readonly [K in keyof E & string]: { readonly type: K; readonly data: Static<E[K]> };
+}[keyof E & string];
 
 /** A command's no: state stays as it was, the caller gets code and reason (409). */
 export interface Refusal {
