@@ -28,14 +28,14 @@ export interface FaultOptions {
  * An error that its receiver can act on: a stable code, a message that says what to do, and a
  * reaction. Rows of codes live in one table (protocol/errors.ts); make faults with its `fault`.
  */
-export class Fault<Code extends string = string> extends Error {
+export class Fault extends Error {
   override readonly name = 'Fault';
-  readonly code: Code;
+  readonly code: string;
   readonly kind: FaultKind;
   readonly field: string | undefined;
   readonly retryAfterMs: number | undefined;
 
-  constructor(code: Code, kind: FaultKind, message: string, options: FaultOptions = {}) {
+  constructor(code: string, kind: FaultKind, message: string, options: FaultOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.kind = kind;

@@ -105,6 +105,6 @@ export const errorTable = {
 export type ErrorCode = keyof typeof errorTable;
 
 /** Makes a fault with a row of the table; the message says what happened here and what to do. */
-export function fault<Code extends ErrorCode>(code: Code, message: string, options?: FaultOptions): Fault<Code> {
+export function fault(code: ErrorCode, message: string, options?: FaultOptions): Fault {
   return new Fault(code, errorTable[code], message, options);
 }
