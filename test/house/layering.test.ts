@@ -12,7 +12,7 @@ const may: Readonly<Record<string, readonly string[]>> = {
   protocol: ['kernel'],
   'machine/decide': ['kernel', 'protocol'],
   'machine/serve': ['kernel', 'protocol', 'machine/decide'],
-  trust: ['kernel', 'protocol'],
+  trust: ['kernel', 'protocol', 'process'],
   process: ['kernel', 'protocol'],
   follow: ['kernel', 'protocol'],
   proxy: ['kernel', 'protocol'],
