@@ -17,7 +17,7 @@ export const folderFormatVersion = 1;
 const formatFile = 'format.json';
 const lockFile = 'lock.db';
 /** What may stand in a folder before its format does: what the host writes for a child, and a lock. */
-const beforeFormat = new Set([lockFile, 'boot.json', 'token', 'logs']);
+const beforeFormat = new Set([lockFile, 'boot.json', 'token']);
 const FormatSchema = Type.Object({
   format: Type.Literal('cellwright'),
   purpose: Type.String(),

@@ -16,11 +16,14 @@ export type FleetId = Brand<'fleet'>;
 export const nameLengthMax = 63;
 const label = '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$';
 const labelPattern = new RegExp(label);
+/** Names of the processes that are no cells: `stop router` must mean one thing. */
+const cellLabel = `^(?!(control|router|host)$)${label.slice(1)}`;
+const cellLabelPattern = new RegExp(cellLabel);
 
-function nameSchema<T extends string>(what: string): TUnsafe<T> {
+function nameSchema<T extends string>(what: string, pattern: string = label): TUnsafe<T> {
   return Type.Unsafe<T>(
     Type.String({
-      pattern: label,
+      pattern,
       maxLength: nameLengthMax,
       description: `${what}: 1 to ${nameLengthMax} of a–z, 0–9 and hyphen, not at an end`,
     }),
@@ -28,7 +31,7 @@ function nameSchema<T extends string>(what: string): TUnsafe<T> {
 }
 
 export const TenantNameSchema: TUnsafe<TenantName> = nameSchema('Name of a tenant');
-export const CellNameSchema: TUnsafe<CellName> = nameSchema('Name of a cell');
+export const CellNameSchema: TUnsafe<CellName> = nameSchema('Name of a cell (not control, router or host)', cellLabel);
 export const BlueprintNameSchema: TUnsafe<BlueprintName> = nameSchema('Name of a blueprint');
 export const JurisdictionSchema: TUnsafe<Jurisdiction> = nameSchema('Jurisdiction in which data may rest');
 export const FleetIdSchema: TUnsafe<FleetId> = Type.Unsafe<FleetId>(Type.String({ minLength: 8, maxLength: 64 }));
@@ -39,7 +42,7 @@ export function isTenantName(text: string): text is TenantName {
 }
 
 export function isCellName(text: string): text is CellName {
-  return text.length <= nameLengthMax && labelPattern.test(text);
+  return text.length <= nameLengthMax && cellLabelPattern.test(text);
 }
 
 export const EpochSchema = Type.Integer({ minimum: 1, description: 'Grows each time a tenant is assigned' });

@@ -1,6 +1,8 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { assert } from '../kernel/assert.ts';
-import { isCellName } from '../protocol/names.ts';
+import { fault } from '../protocol/errors.ts';
+import { nameLengthMax } from '../protocol/names.ts';
 
 /** Who speaks to the control plane: a person with all rights, or one process with its own only. */
 export type Principal =
@@ -32,9 +34,35 @@ export function readToken(secret: Uint8Array, token: string): Principal | undefi
   return principalOf(claim);
 }
 
+/** The fleet's secret as its file holds it, byte for byte. Fault `file-unreadable` if it is not one. */
+export async function readSecretFile(file: string): Promise<Uint8Array> {
+  const secret = await readOrFault(file);
+  if (secret.length >= secretBytes) return secret;
+  throw fault('file-unreadable', `${file} is too short to be a fleet's secret. Restore it from a backup.`, {
+    field: file,
+  });
+}
+
+/** The token in a file that the host wrote. Fault `file-unreadable` if there is none. */
+export async function readTokenFile(file: string): Promise<string> {
+  return (await readOrFault(file)).toString().trim();
+}
+
+async function readOrFault(file: string): Promise<Buffer> {
+  try {
+    return await readFile(file);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw fault('file-unreadable', `${file} cannot be read: ${why}.`, { field: file, cause });
+  }
+}
+
 function claimOf(principal: Principal): string {
   if (principal.role === 'admin') return `${scheme}.admin`;
-  assert(isCellName(principal.name), 'a name with a dot could be read as another claim');
+  assert(
+    principal.name.length <= nameLengthMax && /^[a-z0-9-]+$/.test(principal.name),
+    'a name with a dot could be read as another claim',
+  );
   return `${scheme}.${principal.kind}.${principal.name}`;
 }
 

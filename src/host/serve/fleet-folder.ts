@@ -1,0 +1,45 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fault } from '../../protocol/errors.ts';
+import { limits } from '../../protocol/limits.ts';
+import { emptyDataFolder, isFolderFree, openDataFolder, type DataFolder } from '../../process/folder.ts';
+import { controlName, folderOf, routerName } from './children.ts';
+
+/** Processes of a host that was killed end within `orphanLifeMsMax`; a little more, for a busy machine. */
+const orphanWaitMsMax = limits.orphanLifeMsMax + 2_000;
+const lookEveryMs = 50;
+
+/**
+ * Opens and locks the data folder of a fleet, and waits until the processes of a host that was
+ * killed are gone: they still write there, and hold its ports. `fresh` empties it first, which only
+ * a folder of ours that nobody uses can be.
+ * Faults: those of `openDataFolder`.
+ */
+export async function openFleetFolder(data: string, options: { readonly fresh: boolean }): Promise<DataFolder> {
+  const folder = await openDataFolder(data, 'fleet');
+  try {
+    await orphansGone(folder.path);
+    if (options.fresh) await emptyDataFolder(folder);
+  } catch (thrown) {
+    folder.release();
+    throw thrown;
+  }
+  return folder;
+}
+
+async function orphansGone(data: string): Promise<void> {
+  const cells = await readdir(join(data, 'cells')).catch(() => []);
+  const folders = [controlName, routerName, ...cells].map((name) => folderOf(data, name));
+  const deadlineMs = performance.now() + orphanWaitMsMax;
+  for (;;) {
+    const taken = folders.find((path) => !isFolderFree(path));
+    if (taken === undefined) return;
+    if (performance.now() > deadlineMs) {
+      throw fault('folder-in-use', `${taken} is still in use by a process of an earlier host. End that process.`, {
+        field: taken,
+      });
+    }
+    await delay(lookEveryMs);
+  }
+}
