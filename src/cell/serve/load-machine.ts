@@ -1,0 +1,30 @@
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { Fault } from '../../kernel/fault.ts';
+import { fault } from '../../protocol/errors.ts';
+import type { MachineSource } from '../../protocol/resources.ts';
+import { isMachine, type Machine } from '../../machine/decide/machine.ts';
+
+/** Loads the machine of a blueprint. Fault `machine-unloadable` names the module and the remedy. */
+export async function loadMachine(source: MachineSource): Promise<Machine> {
+  const file = resolve(source.module);
+  const name = source.export ?? 'default';
+  let exported: unknown;
+  try {
+    exported = await import(pathToFileURL(file).href);
+  } catch (cause) {
+    throw unloadable(file, cause instanceof Error ? cause.message : String(cause), 'spec.machine.module', cause);
+  }
+  const value = typeof exported === 'object' && exported !== null ? Reflect.get(exported, name) : undefined;
+  if (isMachine(value)) return value;
+  if (value === undefined) {
+    const names = Object.keys(exported ?? {}).join(', ') || 'nothing';
+    throw unloadable(file, `it has no export "${name}"; it exports ${names}`, 'spec.machine.export');
+  }
+  throw unloadable(file, `its export "${name}" was not made by machine()`, 'spec.machine.export');
+}
+
+function unloadable(file: string, why: string, field: string, cause?: unknown): Fault {
+  const message = `${file} cannot be loaded: ${why}. Correct the module or the blueprint, then stop and start the cell.`;
+  return fault('machine-unloadable', message, { field, cause });
+}

@@ -1,0 +1,3 @@
+import { runGuardian } from '../cell/serve/guard.ts';
+
+runGuardian();
