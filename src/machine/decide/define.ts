@@ -6,10 +6,14 @@ import type { Static, TObject, TSchema } from 'typebox';
  * properties (`{ input, decide }`) and not calls.
  */
 
-/** Rows of one schema under one string key. `ordered` makes `scan` possible, at O(log n) an insert. */
+/**
+ * Rows of one schema under one string key. A table is ordered unless `ordered` is false: `scan` visits its rows
+ * in the order of keys, at O(log n) an insert or delete. Without it both are O(1), and `scan` throws.
+ */
 export interface TableDefinition<Schema extends TObject = TObject> {
   readonly schema: Schema;
   readonly key: keyof Static<Schema> & string;
+  readonly ordered?: boolean;
 }
 
 export type Tables = Readonly<Record<string, TableDefinition<TObject>>>;

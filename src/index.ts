@@ -1,0 +1,23 @@
+/**
+ * What users of the package import: the means to define a machine and to test it. Everything else
+ * is reached through the command line and HTTP.
+ */
+export { machine, table, isMachine, type Machine } from './machine/decide/machine.ts';
+export type {
+  CommandContext,
+  CommandDefinition,
+  EventDefinition,
+  EventOf,
+  Invariant,
+  MachineDefinition,
+  QueryDefinition,
+  Refusal,
+  RowChange,
+  ScanRange,
+  TableDefinition,
+  TableView,
+  TableWriter,
+} from './machine/decide/define.ts';
+export { openInMemory, type MemoryInstance } from './machine/decide/memory.ts';
+export type { CommandAnswer, RecordedEvent } from './machine/decide/instance.ts';
+export { Fault } from './kernel/fault.ts';

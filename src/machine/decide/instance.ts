@@ -1,0 +1,328 @@
+import { Fault } from '../../kernel/fault.ts';
+import { fault } from '../../protocol/errors.ts';
+import { limits } from '../../protocol/limits.ts';
+import type { CommandContext, Refusal } from './define.ts';
+import { fingerprintOf, IdempotencyKeys, type KeyLimits, type RememberedAnswer } from './keys.ts';
+import type { CompiledCommand, Machine } from './machine.ts';
+import type { EventEntry, LogRecord, Outcome } from './record.ts';
+import { TableSet } from './tables.ts';
+import { isPlainObject, isThenable } from './value.ts';
+
+/** How many events one command may return. */
+export const eventsPerCommandMax = 10_000;
+
+export interface RecordedEvent {
+  readonly seq: number;
+  readonly type: string;
+  readonly data: unknown;
+}
+
+/** What a command came to. */
+export type CommandAnswer =
+  | {
+      readonly kind: 'accepted';
+      readonly seq: number;
+      readonly events: readonly RecordedEvent[];
+      /** State hash after the last of the events. */
+      readonly stateHash: string;
+      /** Whether this is the first answer again, because the idempotency key was seen before. */
+      readonly repeated: boolean;
+    }
+  /**
+   * Anything else, as a row of the error table: command-refused (409), invariant-violated and idempotency-key-reused
+   * (422), input-invalid (400), … `reason` is the application's own code of a refusal.
+   */
+  | { readonly kind: 'rejected'; readonly fault: Fault; readonly reason?: string; readonly repeated: boolean };
+
+export interface CommandRequest {
+  readonly command: string;
+  readonly input: unknown;
+  readonly idempotencyKey?: string;
+}
+
+/** An answer, and what must be durable before it is true for ever; no record if nothing is to be kept. */
+export interface Decision {
+  readonly answer: CommandAnswer;
+  readonly record: LogRecord | undefined;
+}
+
+/**
+ * One instance of a machine: the state of one tenant. Synchronous and without clock or disk; whoever
+ * holds it writes the records that `execute` returns, and replays them with `replay`.
+ */
+export class Instance {
+  readonly name: string;
+  readonly machine: Machine;
+  readonly #tables: TableSet;
+  readonly #keys: IdempotencyKeys;
+  #seq = 0;
+  #stateHash: string;
+
+  constructor(name: string, machine: Machine, keyBounds?: KeyLimits) {
+    this.name = name;
+    this.machine = machine;
+    this.#tables = new TableSet(machine.tables);
+    this.#keys = new IdempotencyKeys(keyBounds);
+    this.#stateHash = this.#tables.hash;
+  }
+
+  /** Events so far. */
+  get seq(): number {
+    return this.#seq;
+  }
+
+  /** Hash over all rows of all tables. A refusal never changes it. */
+  get stateHash(): string {
+    return this.#stateHash;
+  }
+
+  /** Hash over the remembered idempotency keys and their answers. */
+  get keysHash(): string {
+    return this.#keys.hash;
+  }
+
+  /**
+   * Validates, decides, evolves and checks the invariants. On any refusal, violation or throw the state
+   * is exactly what it was. `nowMs` must not be less than in any record before.
+   */
+  execute(request: CommandRequest, nowMs: number): Decision {
+    const { command: name, idempotencyKey: key } = request;
+    const command = this.machine.commands.get(name);
+    if (command === undefined) {
+      return rejected(fault('command-unknown', `${this.machine.name} has no command ${name}`, { field: name }));
+    }
+    let input: unknown;
+    try {
+      input = command.parse(request.input);
+    } catch (thrown) {
+      return rejected(asHandlerFault(thrown, `The input of ${name} could not be checked`));
+    }
+    if (key !== undefined) {
+      const earlier = this.#answerEarlier(key, name, input, nowMs);
+      if (earlier !== undefined) return { answer: earlier, record: undefined };
+    }
+    const seqBefore = this.#seq;
+    const hashes = [this.#stateHash];
+    let outcome: Outcome;
+    try {
+      outcome = this.#decide(name, command, input, nowMs, hashes);
+    } catch (thrown) {
+      this.#tables.undo();
+      return rejected(asHandlerFault(thrown, `Command ${name} failed and changed nothing`));
+    }
+    if (outcome.kind === 'accepted') {
+      this.#tables.keep();
+      this.#seq += outcome.events.length;
+      this.#stateHash = hashes[hashes.length - 1] ?? this.#stateHash;
+    } else {
+      this.#tables.undo();
+      hashes.length = 1;
+    }
+    const nothingToKeep = outcome.kind === 'refused' || outcome.events.length === 0;
+    const remembered = { atMs: nowMs, seqBefore, stateHash: this.#stateHash, outcome };
+    if (key === undefined && nothingToKeep) return { answer: answerOf(remembered, false), record: undefined };
+
+    if (key !== undefined) this.#keys.remember(key, { ...remembered, fingerprint: fingerprintOf(name, input) });
+    const keysForgotten = this.#keys.expire(nowMs);
+    return {
+      answer: answerOf(remembered, false),
+      record: {
+        instance: this.name,
+        machine: this.machine.name,
+        machineVersion: this.machine.version,
+        now: nowMs,
+        seqBefore,
+        hashes,
+        keysForgotten,
+        keysHash: this.#keys.hash,
+        command: name,
+        input,
+        key,
+        outcome,
+      },
+    };
+  }
+
+  /** Answers a query from the state as it is now. Throws a fault; never changes anything. */
+  query(name: string, input: unknown): unknown {
+    const query = this.machine.queries.get(name);
+    if (query === undefined) throw fault('query-unknown', `${this.machine.name} has no query ${name}`, { field: name });
+    try {
+      return settled(query.answer(this.#tables.views, query.parse(input)), `Query ${name}`);
+    } catch (thrown) {
+      throw asHandlerFault(thrown, `Query ${name} failed`);
+    }
+  }
+
+  /**
+   * Brings the state forward by one record without deciding again, and checks every hash on the way.
+   * Fault `log-damaged`: the record does not follow from this state, or the machine evolves differently now.
+   */
+  replay(record: LogRecord): void {
+    const what = `A record of instance ${this.name} (${record.command}, after event ${record.seqBefore})`;
+    if (record.machine !== this.machine.name) {
+      throw fault('machine-unloadable', `${what} was written by machine ${record.machine}, not ${this.machine.name}`);
+    }
+    if (record.seqBefore !== this.#seq) throw this.#drift(`${what} does not follow event ${this.#seq}`);
+    const { outcome } = record;
+    const events = outcome.kind === 'accepted' ? outcome.events : [];
+    if (record.hashes.length !== events.length + 1 || record.hashes[0] !== this.#stateHash) {
+      throw this.#drift(`${what} starts from state ${record.hashes[0]}, not ${this.#stateHash}`);
+    }
+    try {
+      events.forEach((event, i) => {
+        const hash = this.#evolve(event.type, event.data);
+        if (hash !== record.hashes[i + 1]) {
+          throw this.#drift(`${what}: event ${event.type} leads to state ${hash}, not ${record.hashes[i + 1]}`);
+        }
+        this.#seq += 1;
+        this.#stateHash = hash;
+      });
+    } catch (thrown) {
+      throw thrown instanceof Fault && thrown.code === 'log-damaged'
+        ? thrown
+        : this.#drift(`${what} cannot be applied: ${messageOf(thrown)}`, thrown);
+    }
+    this.#tables.keep();
+    if (record.key !== undefined) {
+      this.#keys.remember(record.key, {
+        fingerprint: fingerprintOf(record.command, record.input),
+        atMs: record.now,
+        seqBefore: record.seqBefore,
+        stateHash: this.#stateHash,
+        outcome,
+      });
+    }
+    this.#keys.forget(record.keysForgotten);
+    if (this.#keys.hash !== record.keysHash) throw this.#drift(`${what} leads to other idempotency keys`);
+  }
+
+  #answerEarlier(key: string, command: string, input: unknown, nowMs: number): CommandAnswer | undefined {
+    if (key.length === 0 || key.length > limits.idempotencyKeyLengthMax) {
+      const message = `An idempotency key has 1 to ${limits.idempotencyKeyLengthMax} characters, not ${key.length}`;
+      return {
+        kind: 'rejected',
+        fault: fault('input-invalid', message, { field: 'Idempotency-Key' }),
+        repeated: false,
+      };
+    }
+    const earlier = this.#keys.find(key, nowMs);
+    if (earlier === undefined) return undefined;
+    if (earlier.fingerprint === fingerprintOf(command, input)) return answerOf(earlier, true);
+    const message = 'This idempotency key was used with another command or input; choose a new key';
+    const reused = fault('idempotency-key-reused', message, { field: 'Idempotency-Key' });
+    return { kind: 'rejected', fault: reused, repeated: false };
+  }
+
+  #decide(name: string, command: CompiledCommand, input: unknown, nowMs: number, hashes: string[]): Outcome {
+    const ctx: CommandContext = { now: nowMs, instance: this.name, refuse };
+    const decided = settled(command.decide(this.#tables.views, input, ctx), `Command ${name}`);
+    if (isRefusal(decided)) {
+      const { code, message, field } = decided.refused;
+      return { kind: 'refused', code: 'command-refused', message, reason: code, field };
+    }
+    if (!Array.isArray(decided)) throw new TypeError('a command returns an array of events or ctx.refuse(…)');
+    if (decided.length > eventsPerCommandMax) {
+      throw new RangeError(`a command may return ${eventsPerCommandMax} events, not ${decided.length}`);
+    }
+    const events: EventEntry[] = [];
+    for (const event of decided) {
+      if (!isPlainObject(event) || typeof event['type'] !== 'string') throw new TypeError('an event is { type, data }');
+      const { type } = event;
+      const data = this.#parseEvent(type, event['data']);
+      const changesBefore = this.#tables.changes.length;
+      hashes.push(this.#evolveParsed(type, data));
+      const broken = this.#brokenInvariant(changesBefore);
+      if (broken !== undefined) {
+        const message = `Event ${type} of ${name} would break the invariant ${broken}; nothing was changed`;
+        return { kind: 'refused', code: 'invariant-violated', message, reason: broken, field: undefined };
+      }
+      events.push({ type, data });
+    }
+    return { kind: 'accepted', events };
+  }
+
+  #evolve(type: string, data: unknown): string {
+    return this.#evolveParsed(type, this.#parseEvent(type, data));
+  }
+
+  #parseEvent(type: string, data: unknown): unknown {
+    const event = this.machine.events.get(type);
+    if (event === undefined) throw new TypeError(`${this.machine.name} has no event ${type}`);
+    try {
+      return event.parse(data);
+    } catch (thrown) {
+      throw new TypeError(`the data of event ${type} does not fit: ${messageOf(thrown)}`, { cause: thrown });
+    }
+  }
+
+  /** Applies one event and returns the state hash after it. */
+  #evolveParsed(type: string, data: unknown): string {
+    const event = this.machine.events.get(type);
+    if (event === undefined) throw new TypeError(`${this.machine.name} has no event ${type}`);
+    settled(
+      this.#tables.evolve(() => event.evolve(this.#tables.writers, data)),
+      `Event ${type}`,
+    );
+    return this.#tables.hash;
+  }
+
+  #brokenInvariant(changesBefore: number): string | undefined {
+    if (this.machine.invariants.length === 0) return undefined;
+    const changed = this.#tables.changes.slice(changesBefore).map(({ table, key }) => ({ table, key }));
+    for (const { name, holds } of this.machine.invariants) {
+      if (settled(holds(this.#tables.views, changed), `Invariant ${name}`) !== true) return name;
+    }
+    return undefined;
+  }
+
+  #drift(what: string, cause?: unknown): Fault {
+    return fault(
+      'log-damaged',
+      `${what}. Either the log was changed, or the machine evolves differently from the version that wrote it; ` +
+        'restore the log from a backup, or run the version that wrote it',
+      { field: this.name, cause },
+    );
+  }
+}
+
+function refuse(code: string, message: string, field?: string): Refusal {
+  return { refused: field === undefined ? { code, message } : { code, message, field } };
+}
+
+function isRefusal(value: unknown): value is Refusal {
+  return isPlainObject(value) && isPlainObject(value['refused']);
+}
+
+function settled(value: unknown, who: string): unknown {
+  if (!isThenable(value)) return value;
+  throw new TypeError(`${who} returned a promise; handlers are synchronous, so that replay can repeat them`);
+}
+
+function answerOf(remembered: Omit<RememberedAnswer, 'fingerprint'>, repeated: boolean): CommandAnswer {
+  const { outcome, seqBefore, stateHash } = remembered;
+  if (outcome.kind === 'refused') {
+    const { code, message, reason, field } = outcome;
+    return {
+      kind: 'rejected',
+      fault: fault(code, message, { field }),
+      ...(reason === undefined ? {} : { reason }),
+      repeated,
+    };
+  }
+  const events = outcome.events.map(({ type, data }, i) => ({ seq: seqBefore + i + 1, type, data }));
+  return { kind: 'accepted', seq: seqBefore + events.length, events, stateHash, repeated };
+}
+
+function rejected(error: Fault): Decision {
+  return { answer: { kind: 'rejected', fault: error, repeated: false }, record: undefined };
+}
+
+function messageOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}
+
+function asHandlerFault(thrown: unknown, what: string): Fault {
+  if (thrown instanceof Fault) return thrown;
+  return fault('handler-failed', `${what}: ${messageOf(thrown)}`, { cause: thrown });
+}

@@ -1,0 +1,220 @@
+import sortedBtree from 'sorted-btree';
+import { SetHash } from '../../kernel/hash.ts';
+import type { RowChange, ScanRange, TableView, TableWriter } from './define.ts';
+import { canonical, compareCodeUnits, copyPlain, isPlainObject, type PlainObject } from './value.ts';
+
+const OrderedKeys = sortedBtree.default;
+
+/** What a table needs to know of its definition, compiled once per machine. */
+export interface TableShape {
+  readonly name: string;
+  readonly key: string;
+  readonly ordered: boolean;
+  readonly fits: (row: unknown) => boolean;
+  /** Says what does not fit, for the message. */
+  readonly misfit: (row: unknown) => string;
+}
+
+/** An event, an invariant or a query did something that a table does not allow. */
+export class TableMisuse extends Error {
+  override readonly name = 'TableMisuse';
+}
+
+/** How long a row's key may be, in UTF-16 code units. */
+export const rowKeyLengthMax = 1024;
+
+interface Undo extends RowChange {
+  readonly store: TableStore;
+  readonly previous: PlainObject | undefined;
+}
+
+/**
+ * All tables of one instance: rows, the order of keys, the hash over all rows, and a journal that
+ * takes back what was done since it was last cleared. Each change costs O(row), and O(log n) more in
+ * ordered tables; reading the hash costs O(1).
+ */
+export class TableSet {
+  readonly views: Readonly<Record<string, TableView<PlainObject>>>;
+  readonly writers: Readonly<Record<string, TableWriter<PlainObject>>>;
+  readonly #hash = new SetHash();
+  #journal: Undo[] = [];
+  #evolving = false;
+
+  constructor(shapes: readonly TableShape[]) {
+    const views: Record<string, TableView<PlainObject>> = {};
+    const writers: Record<string, TableWriter<PlainObject>> = {};
+    for (const shape of shapes) {
+      const store = new TableStore(shape, (key, row) => this.#write(store, key, row));
+      views[shape.name] = new View(store);
+      writers[shape.name] = new Writer(store);
+    }
+    this.views = Object.freeze(views);
+    this.writers = Object.freeze(writers);
+  }
+
+  /** Hash over every row of every table: equal if and only if (but for chance) the rows are equal. */
+  get hash(): string {
+    return this.#hash.text;
+  }
+
+  /** Runs what may change rows; anywhere else a writer throws. */
+  evolve(change: () => unknown): unknown {
+    this.#evolving = true;
+    try {
+      return change();
+    } finally {
+      this.#evolving = false;
+    }
+  }
+
+  /** Changes since the journal was last cleared, the oldest first. */
+  get changes(): readonly RowChange[] {
+    return this.#journal;
+  }
+
+  /** Makes everything since the last call permanent. */
+  keep(): void {
+    if (this.#journal.length > 0) this.#journal = [];
+  }
+
+  /** Takes back everything since the last `keep`: rows, order and hash are exactly as they were. */
+  undo(): void {
+    for (let i = this.#journal.length - 1; i >= 0; i--) {
+      const change = this.#journal[i];
+      if (change !== undefined) this.#put(change.store, change.key, change.previous);
+    }
+    this.#journal = [];
+  }
+
+  #write(store: TableStore, key: string, row: PlainObject | undefined): void {
+    if (!this.#evolving) {
+      throw new TableMisuse(
+        `Table ${store.shape.name} was changed outside an event; return an event and change it there`,
+      );
+    }
+    const previous = this.#put(store, key, row);
+    this.#journal.push({ store, table: store.shape.name, key, previous });
+  }
+
+  #put(store: TableStore, key: string, row: PlainObject | undefined): PlainObject | undefined {
+    const previous = store.rows.get(key);
+    if (previous !== undefined) this.#hash.remove(store.prefix + canonical(previous));
+    if (row !== undefined) this.#hash.add(store.prefix + canonical(row));
+    store.put(key, previous, row);
+    return previous;
+  }
+}
+
+class TableStore {
+  readonly shape: TableShape;
+  readonly rows = new Map<string, PlainObject>();
+  readonly keys: sortedBtree.default<string, undefined> | undefined;
+  readonly write: (key: string, row: PlainObject | undefined) => void;
+  /** Table and name of the key in front of each row's text: equal rows of two tables must not cancel out. */
+  readonly prefix: string;
+  /** Grows with each insert or delete, so that a scan notices that its table changed under it. */
+  version = 0;
+
+  constructor(shape: TableShape, write: (key: string, row: PlainObject | undefined) => void) {
+    this.shape = shape;
+    this.write = write;
+    this.prefix = `${shape.name.length}:${shape.name}${shape.key.length}:${shape.key}`;
+    this.keys = shape.ordered ? new OrderedKeys<string, undefined>(undefined, compareCodeUnits) : undefined;
+  }
+
+  put(key: string, previous: PlainObject | undefined, row: PlainObject | undefined): void {
+    if (row === undefined) {
+      this.rows.delete(key);
+      this.keys?.delete(key);
+      this.version += 1;
+      return;
+    }
+    this.rows.set(key, row);
+    if (previous === undefined) {
+      this.keys?.set(key, undefined);
+      this.version += 1;
+    }
+  }
+}
+
+class View implements TableView<PlainObject> {
+  protected readonly store: TableStore;
+
+  constructor(store: TableStore) {
+    this.store = store;
+  }
+
+  get size(): number {
+    return this.store.rows.size;
+  }
+
+  get(key: string): PlainObject | undefined {
+    return this.store.rows.get(key);
+  }
+
+  has(key: string): boolean {
+    return this.store.rows.has(key);
+  }
+
+  *scan(range: ScanRange = {}): IterableIterator<PlainObject> {
+    const { rows, keys, shape } = this.store;
+    if (keys === undefined)
+      throw new TableMisuse(`Table ${shape.name} is not ordered; define it with ordered: true to scan it`);
+    const { from, after } = range;
+    const limit = range.limit ?? Number.POSITIVE_INFINITY;
+    const version = this.store.version;
+    let visited = 0;
+    const first = from !== undefined && (after === undefined || from > after) ? from : after;
+    for (const key of keys.keys(first)) {
+      if (visited >= limit) return;
+      if (after !== undefined && key <= after) continue;
+      const row = rows.get(key);
+      if (row === undefined) continue;
+      visited += 1;
+      yield row;
+      if (this.store.version !== version) {
+        throw new TableMisuse(`Table ${shape.name} was changed while it was scanned; collect the keys first`);
+      }
+    }
+  }
+}
+
+class Writer extends View implements TableWriter<PlainObject> {
+  insert(row: PlainObject): void {
+    const { key, plain } = this.#accept(row);
+    if (this.has(key)) throw new TableMisuse(`Table ${this.store.shape.name} already has a row ${key}`);
+    this.store.write(key, plain);
+  }
+
+  update(key: string, change: PlainObject): void {
+    const row = this.get(key);
+    if (row === undefined) throw new TableMisuse(`Table ${this.store.shape.name} has no row ${key} to update`);
+    const { key: changed, plain } = this.#accept({ ...row, ...change });
+    if (changed !== key) throw new TableMisuse(`Row ${key} of table ${this.store.shape.name} cannot change its key`);
+    this.store.write(key, plain);
+  }
+
+  upsert(row: PlainObject): void {
+    const { key, plain } = this.#accept(row);
+    this.store.write(key, plain);
+  }
+
+  delete(key: string): void {
+    if (!this.has(key)) throw new TableMisuse(`Table ${this.store.shape.name} has no row ${key} to delete`);
+    this.store.write(key, undefined);
+  }
+
+  #accept(row: PlainObject): { readonly key: string; readonly plain: PlainObject } {
+    const { shape } = this.store;
+    const plain = copyPlain(row, true);
+    if (!isPlainObject(plain) || !shape.fits(plain)) {
+      throw new TableMisuse(`A row of table ${shape.name} does not fit its schema: ${shape.misfit(plain)}`);
+    }
+    const key = plain[shape.key];
+    if (typeof key !== 'string') throw new TableMisuse(`The key ${shape.key} of table ${shape.name} must be a string`);
+    if (key.length > rowKeyLengthMax) {
+      throw new TableMisuse(`A key of table ${shape.name} is longer than ${rowKeyLengthMax}`);
+    }
+    return { key, plain };
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * What rows, events and inputs are made of: JSON, and only JSON, because they are written to a log
+ * and must come back the same.
+ */
+
+/** A value of another kind was given where only JSON can stand. `path` says where it is. */
+export class NotPlain extends TypeError {
+  readonly path: string;
+  constructor(path: string, what: string) {
+    super(`${path === '' ? 'The value' : path} is ${what}; only JSON values can be recorded`);
+    this.path = path;
+  }
+}
+
+/** How deeply values may nest. */
+export const valueDepthMax = 64;
+
+/**
+ * A deep copy that shares nothing with the value and, if `frozen`, cannot change. Properties that are
+ * undefined are left out and −0 becomes 0, as JSON would do it. Throws NotPlain for what JSON cannot
+ * carry: NaN, infinities, functions, bigints, symbols, class instances, cycles.
+ */
+export function copyPlain(value: unknown, frozen: boolean): unknown {
+  return copy(value, frozen, '', 0);
+}
+
+function copy(value: unknown, frozen: boolean, path: string, depth: number): unknown {
+  switch (typeof value) {
+    case 'string':
+    case 'boolean':
+      return value;
+    case 'number':
+      if (!Number.isFinite(value)) throw new NotPlain(path, String(value));
+      return value === 0 ? 0 : value;
+    case 'object':
+      break;
+    default:
+      throw new NotPlain(path, `of type ${typeof value}`);
+  }
+  if (value === null) return null;
+  if (depth >= valueDepthMax) throw new NotPlain(path, `nested deeper than ${valueDepthMax} levels`);
+  if (Array.isArray(value)) {
+    const items: unknown[] = [];
+    for (let i = 0; i < value.length; i++) items.push(copy(value[i], frozen, `${path}/${i}`, depth + 1));
+    return frozen ? Object.freeze(items) : items;
+  }
+  const prototype: unknown = Object.getPrototypeOf(value);
+  if (prototype !== Object.prototype && prototype !== null) throw new NotPlain(path, 'an instance of a class');
+  const properties: Record<string, unknown> = {};
+  for (const [name, property] of Object.entries(value)) {
+    if (name === '__proto__') throw new NotPlain(path, 'an object with a property __proto__');
+    if (property === undefined) continue;
+    properties[name] = typeof property === 'string' ? property : copy(property, frozen, `${path}/${name}`, depth + 1);
+  }
+  return frozen ? Object.freeze(properties) : properties;
+}
+
+export type PlainObject = Readonly<Record<string, unknown>>;
+
+export function isPlainObject(value: unknown): value is PlainObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/**
+ * The one text of a plain value: property names sorted by UTF-16 code units, lengths before texts,
+ * so that no two values share a text. Numbers are written as ECMAScript prescribes (the shortest
+ * digits that read back the same), which every engine does alike.
+ */
+export function canonical(value: unknown): string {
+  switch (typeof value) {
+    case 'string':
+      return `s${value.length}:${value}`;
+    case 'number':
+      return value === 0 ? 'd0;' : `d${value};`;
+    case 'boolean':
+      return value ? 't' : 'f';
+    default:
+  }
+  if (value === null) return 'n';
+  if (Array.isArray(value)) {
+    let text = `a${value.length}:`;
+    for (const item of value) text += canonical(item);
+    return text;
+  }
+  if (!isPlainObject(value)) throw new NotPlain('', `of type ${typeof value}`);
+  const names = Object.keys(value);
+  if (!isSorted(names)) names.sort(compareCodeUnits);
+  let text = `o${names.length}:`;
+  for (const name of names) text += `${name.length}:${name}${canonical(value[name])}`;
+  return text;
+}
+
+function isSorted(names: readonly string[]): boolean {
+  for (let i = 1; i < names.length; i++) if ((names[i - 1] ?? '') > (names[i] ?? '')) return false;
+  return true;
+}
+
+/** The order of keys everywhere in a machine: by UTF-16 code units, which no locale changes. */
+export function compareCodeUnits(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** Whether a handler returned a promise: handlers are synchronous, or replay could not repeat them. */
+export function isThenable(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
+}

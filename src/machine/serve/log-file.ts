@@ -1,0 +1,300 @@
+import { hash } from 'node:crypto';
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { Fault } from '../../kernel/fault.ts';
+import { fault } from '../../protocol/errors.ts';
+import type { RecordText } from '../decide/record.ts';
+import { createMark, MarkWriter, readMark, syncFolder, type Mark } from './mark.ts';
+
+/**
+ * The log on disk: `log.db` and `log.mark`. Everything here blocks, so it runs in the log's worker
+ * thread only. `docs/log-format.md` specifies tables, chain and mark.
+ */
+
+export const logFormat = 1;
+
+/** Chain before the first record. */
+export const chainStart = hash('sha256', `cellwright-log ${logFormat}`);
+
+/** Chain of a record: SHA-256 over the chain before it, its head, and the digest of its payload. */
+export function chainOf(previous: string, text: RecordText): string {
+  return hash('sha256', `${previous}\n${hash('sha256', text.payload)}\n${text.head}`);
+}
+
+export interface LogFiles {
+  readonly folder: string;
+  readonly database: string;
+  readonly wal: string;
+  readonly mark: string;
+}
+
+export function logFiles(folder: string): LogFiles {
+  const database = join(folder, 'log.db');
+  return { folder, database, wal: `${database}-wal`, mark: join(folder, 'log.mark') };
+}
+
+function damaged(files: LogFiles, what: string, cause?: unknown): Fault {
+  return fault(
+    'log-damaged',
+    `${what}. Nothing was changed. Keep a copy of ${files.folder} as evidence, and restore it from a backup`,
+    { field: files.database, cause },
+  );
+}
+
+function messageOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}
+
+/** SQLite's primary result code of an error, e.g. 11 for SQLITE_CORRUPT; undefined for other errors. */
+function sqliteCode(thrown: unknown): number | undefined {
+  if (typeof thrown !== 'object' || thrown === null || !('errcode' in thrown)) return undefined;
+  return typeof thrown.errcode === 'number' ? thrown.errcode & 0xff : undefined;
+}
+
+const sqliteBusy = 5;
+
+function asOpenFault(files: LogFiles, thrown: unknown): Fault {
+  if (thrown instanceof Fault) return thrown;
+  if (sqliteCode(thrown) === sqliteBusy) {
+    const message = `${files.database} is in use by another process; stop it first`;
+    return fault('folder-in-use', message, { field: files.folder, cause: thrown });
+  }
+  return damaged(files, `SQLite cannot read ${files.database}: ${messageOf(thrown)}`, thrown);
+}
+
+/** Makes an empty log if there is none. Fault `log-damaged` if only one of its two files is there. */
+export function createIfMissing(files: LogFiles): void {
+  try {
+    mkdirSync(files.folder, { recursive: true, mode: 0o700 });
+    if (existsSync(files.database)) return;
+    if (existsSync(files.mark)) throw damaged(files, `${files.mark} is there, but ${files.database} is missing`);
+    const temporary = `${files.database}.new`;
+    for (const suffix of ['', '-wal', '-shm', '-journal']) rmSync(temporary + suffix, { force: true });
+    const database = new DatabaseSync(temporary);
+    database.exec(`PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+      CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+      CREATE TABLE record (position INTEGER PRIMARY KEY, head TEXT NOT NULL, payload TEXT, chain TEXT) STRICT;
+      INSERT INTO meta VALUES ('format', '${logFormat}');`);
+    database.close();
+    renameSync(temporary, files.database);
+    syncFolder(files.folder);
+  } catch (thrown) {
+    if (thrown instanceof Fault) throw thrown;
+    const message = `The folder ${files.folder} cannot be written: ${messageOf(thrown)}`;
+    throw fault('folder-unwritable', message, { field: files.folder, cause: thrown });
+  }
+}
+
+/** A record as it lies in the log. */
+export interface StoredRecord extends RecordText {
+  readonly position: number;
+}
+
+/**
+ * Reads a log from its first record to its last and proves it on the way: pages, chain, mark. Reads
+ * only: nothing is recovered, checkpointed or truncated before `end`, so evidence stays as it is.
+ */
+export class LogProof {
+  readonly #files: LogFiles;
+  readonly #database: DatabaseSync;
+  readonly #rows: Iterator<Record<string, unknown>>;
+  readonly #mark: Mark | undefined;
+  readonly #hadShm: boolean;
+  #counter = 0;
+  #position = 0;
+  #chain = chainStart;
+  #chainedAt = 0;
+
+  constructor(files: LogFiles) {
+    this.#files = files;
+    const marked = readMark(files.mark);
+    this.#mark = marked?.mark;
+    this.#counter = marked?.counter ?? 1;
+    this.#hadShm = existsSync(`${files.database}-shm`);
+    let database: DatabaseSync | undefined;
+    try {
+      database = new DatabaseSync(files.database, { readOnly: true });
+      this.#database = database;
+      this.#checkFormat();
+      const check = database.prepare('PRAGMA quick_check(1)').get();
+      const verdict = Object.values(check ?? {})[0];
+      if (verdict !== 'ok') throw damaged(files, `${files.database} is damaged: ${String(verdict)}`);
+      this.#rows = database.prepare('SELECT position, head, payload, chain FROM record ORDER BY position').iterate();
+    } catch (thrown) {
+      database?.close();
+      this.#removeShm();
+      throw asOpenFault(files, thrown);
+    }
+    if (this.#mark?.position === 0) this.#compareMark();
+  }
+
+  /** The next records, at most `count`; fewer only at the end. Fault `log-damaged` at the first that is not proven. */
+  read(count: number): readonly StoredRecord[] {
+    const records: StoredRecord[] = [];
+    try {
+      while (records.length < count) {
+        const next = this.#rows.next();
+        if (next.done === true) break;
+        records.push(this.#prove(next.value));
+      }
+    } catch (thrown) {
+      throw asOpenFault(this.#files, thrown);
+    }
+    return records;
+  }
+
+  /** After the last record: proves that nothing that was acknowledged is missing. */
+  end(): { readonly last: Mark; readonly counter: number; readonly marked: boolean } {
+    const { database, mark } = this.#files;
+    if (this.#chainedAt !== this.#position) {
+      throw damaged(
+        this.#files,
+        `${database} ends inside a batch: records ${this.#chainedAt + 1} to ${this.#position} have no chain`,
+      );
+    }
+    if (this.#mark === undefined && this.#position > 0) {
+      throw damaged(
+        this.#files,
+        `${database} has ${this.#position} records, but ${mark} is missing, so the log may be cut off`,
+      );
+    }
+    if (this.#mark !== undefined && this.#position < this.#mark.position) {
+      throw damaged(
+        this.#files,
+        `${database} ends at record ${this.#position}, but records up to ${this.#mark.position} were acknowledged`,
+      );
+    }
+    return {
+      last: { position: this.#position, chain: this.#chain },
+      counter: this.#counter,
+      marked: this.#mark !== undefined,
+    };
+  }
+
+  close(): void {
+    this.#database.close();
+    this.#removeShm();
+  }
+
+  #removeShm(): void {
+    if (!this.#hadShm) rmSync(`${this.#files.database}-shm`, { force: true });
+  }
+
+  #checkFormat(): void {
+    const row = this.#database.prepare("SELECT value FROM meta WHERE name = 'format'").get();
+    const format = Number(row?.['value']);
+    if (Number.isInteger(format) && format > logFormat) {
+      const message = `${this.#files.database} has format ${format}, this version of Cellwright reads up to ${logFormat}; run a newer one`;
+      throw fault('folder-newer', message, { field: this.#files.database });
+    }
+    if (format !== logFormat) throw damaged(this.#files, `${this.#files.database} names no format that ever was`);
+  }
+
+  #prove(row: Record<string, unknown>): StoredRecord {
+    const { position, head, payload, chain } = row;
+    const expected = this.#position + 1;
+    if (position !== expected || typeof head !== 'string' || typeof payload !== 'string') {
+      throw damaged(this.#files, `Record ${expected} of ${this.#files.database} is missing or malformed`);
+    }
+    const record = { position: expected, head, payload };
+    this.#chain = chainOf(this.#chain, record);
+    this.#position = expected;
+    if (chain !== null) {
+      if (chain !== this.#chain) {
+        throw damaged(
+          this.#files,
+          `The chain of ${this.#files.database} breaks between records ${this.#chainedAt + 1} and ${expected}`,
+        );
+      }
+      this.#chainedAt = expected;
+    }
+    if (this.#mark?.position === expected) this.#compareMark();
+    return record;
+  }
+
+  #compareMark(): void {
+    if (this.#mark?.chain === this.#chain) return;
+    throw damaged(
+      this.#files,
+      `Record ${this.#position} of ${this.#files.database} is not the one that ${this.#files.mark} names`,
+    );
+  }
+}
+
+const rowsPerInsert = 32;
+
+/** A proven log, open for appending. */
+export class LogWriter {
+  readonly #database: DatabaseSync;
+  readonly #mark: MarkWriter;
+  readonly #insertMany: StatementSync;
+  readonly #insertOne: StatementSync;
+  readonly #select: StatementSync;
+  #last: Mark;
+
+  /** Opens what `LogProof` has proven, and makes everything in it durable before anybody is told of it. */
+  constructor(files: LogFiles, proof: { readonly last: Mark; readonly counter: number; readonly marked: boolean }) {
+    this.#last = proof.last;
+    let database: DatabaseSync | undefined;
+    try {
+      database = new DatabaseSync(files.database);
+      database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
+      const last = database.prepare('SELECT max(position) AS position FROM record').get();
+      if (Number(last?.['position'] ?? 0) !== proof.last.position) {
+        throw damaged(files, `${files.database} changed while it was being opened`);
+      }
+      // After a crash the records may be in the page cache only: a checkpoint syncs them.
+      database.exec('PRAGMA wal_checkpoint(TRUNCATE); PRAGMA wal_autocheckpoint = 2000;');
+      if (!proof.marked) createMark(files.mark, proof.last);
+      this.#mark = new MarkWriter(files.mark, proof.counter);
+      this.#mark.write(proof.last);
+    } catch (thrown) {
+      database?.close();
+      throw asOpenFault(files, thrown);
+    }
+    this.#database = database;
+    const values = Array.from({ length: rowsPerInsert }, () => '(?, ?, ?, ?)').join(', ');
+    this.#insertMany = database.prepare(`INSERT INTO record VALUES ${values}`);
+    this.#insertOne = database.prepare('INSERT INTO record VALUES (?, ?, ?, ?)');
+    this.#select = database.prepare('SELECT head, payload FROM record WHERE position = ?');
+  }
+
+  /** Appends a batch and its mark. When it returns, both are on disk; if it throws, nobody knows what is. */
+  append(heads: readonly string[], payloads: readonly string[]): number {
+    let { position, chain } = this.#last;
+    const rows: (string | number | null)[] = [];
+    this.#database.exec('BEGIN IMMEDIATE');
+    for (let i = 0; i < heads.length; i++) {
+      const text = { head: heads[i] ?? '', payload: payloads[i] ?? '' };
+      chain = chainOf(chain, text);
+      position += 1;
+      rows.push(position, text.head, text.payload, i === heads.length - 1 ? chain : null);
+      if (rows.length === rowsPerInsert * 4) {
+        this.#insertMany.run(...rows);
+        rows.length = 0;
+      }
+    }
+    for (let i = 0; i < rows.length; i += 4) this.#insertOne.run(...rows.slice(i, i + 4));
+    this.#database.exec('COMMIT');
+    this.#last = { position, chain };
+    this.#mark.write(this.#last);
+    return position;
+  }
+
+  read(positions: readonly number[]): readonly StoredRecord[] {
+    return positions.map((position) => {
+      const row = this.#select.get(position);
+      const { head, payload } = row ?? {};
+      if (typeof head !== 'string' || typeof payload !== 'string') {
+        throw fault('log-damaged', `Record ${position} of the log cannot be read`, { field: `record ${position}` });
+      }
+      return { position, head, payload };
+    });
+  }
+
+  close(): void {
+    this.#database.close();
+    this.#mark.close();
+  }
+}

@@ -1,0 +1,156 @@
+import { Worker } from 'node:worker_threads';
+import type { Fault } from '../../kernel/fault.ts';
+import { errorTable, fault, type ErrorCode } from '../../protocol/errors.ts';
+import { asFault } from '../../protocol/problem.ts';
+import type { StoredRecord } from './log-file.ts';
+import type { FromWorker, ToWorker } from './log-messages.ts';
+
+/** Records that travel to the serving thread at once while the log is proven. */
+const pageRecords = 1_024;
+
+export interface LogEvents {
+  /** The batch that ends at `position` and its mark are on disk. */
+  readonly durable: (position: number) => void;
+  /** A write, sync or read failed; called at most once, and nothing is called after it. */
+  readonly failed: (reason: Fault) => void;
+}
+
+/** A log that is proven and served: one batch at a time is written, off the event loop. */
+export interface Log {
+  write(heads: readonly string[], payloads: readonly string[]): void;
+  read(positions: readonly number[]): Promise<readonly StoredRecord[]>;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the log in `folder`, hands every record to `replay` in order, and then serves it. If the log
+ * cannot be proven or `replay` throws, rejects and has changed nothing on disk.
+ */
+export async function openLog(
+  folder: string,
+  replay: (records: readonly StoredRecord[]) => void,
+  events: LogEvents,
+): Promise<Log> {
+  const file = import.meta.url.endsWith('.ts') ? './log-worker.ts' : './log-worker.js';
+  const worker = new Worker(new URL(file, import.meta.url), { workerData: folder, name: 'log' });
+  const thread = new LogThread(worker);
+  try {
+    for (;;) {
+      const page = await thread.ask({ type: 'next', count: pageRecords }, 'page');
+      replay(page.records);
+      if (page.done) break;
+    }
+    await thread.ask({ type: 'serve' }, 'serving');
+  } catch (thrown) {
+    await thread.end();
+    throw thrown;
+  }
+  return thread.serve(events);
+}
+
+class LogThread implements Log {
+  readonly #worker: Worker;
+  #receive: (message: FromWorker) => void = () => {};
+  #fail: (reason: Fault) => void = () => {};
+  #failed: Fault | undefined;
+  readonly #reads = new Map<number, { resolve(records: readonly StoredRecord[]): void; reject(reason: Fault): void }>();
+  #readId = 0;
+
+  constructor(worker: Worker) {
+    this.#worker = worker;
+    worker.on('message', (message: FromWorker) => {
+      if (message.type === 'failed') this.#stop(faultOf(message));
+      else this.#receive(message);
+    });
+    worker.on('error', (error) => {
+      const { message } = asFault(error);
+      this.#stop(fault('internal', `The thread of the log failed: ${message}`, { cause: error }));
+    });
+  }
+
+  /** Sends one message and waits for its answer; used before the log is served and at its end. */
+  ask<Type extends FromWorker['type']>(message: ToWorker, type: Type): Promise<Extract<FromWorker, { type: Type }>> {
+    return new Promise((resolve, reject) => {
+      if (this.#failed !== undefined) {
+        reject(this.#failed);
+        return;
+      }
+      this.#receive = (answer) => {
+        if (isOfType(answer, type)) resolve(answer);
+        else this.#settleRead(answer);
+      };
+      this.#fail = reject;
+      this.#post(message);
+    });
+  }
+
+  serve(events: LogEvents): Log {
+    this.#receive = (message) => {
+      if (message.type === 'durable') events.durable(message.position);
+      else this.#settleRead(message);
+    };
+    this.#fail = events.failed;
+    if (this.#failed !== undefined) events.failed(this.#failed);
+    return this;
+  }
+
+  write(heads: readonly string[], payloads: readonly string[]): void {
+    this.#post({ type: 'write', heads, payloads });
+  }
+
+  read(positions: readonly number[]): Promise<readonly StoredRecord[]> {
+    return new Promise((resolve, reject) => {
+      if (this.#failed !== undefined) {
+        reject(this.#failed);
+        return;
+      }
+      this.#readId += 1;
+      this.#reads.set(this.#readId, { resolve, reject });
+      this.#post({ type: 'read', id: this.#readId, positions });
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#failed === undefined) await this.ask({ type: 'close' }, 'closed');
+    await this.end();
+  }
+
+  async end(): Promise<void> {
+    if (this.#failed === undefined) this.#failed = fault('log-stopped', 'The log is closed');
+    await this.#worker.terminate();
+  }
+
+  #settleRead(message: FromWorker): void {
+    if (message.type !== 'read') return;
+    this.#reads.get(message.id)?.resolve(message.records);
+    this.#reads.delete(message.id);
+  }
+
+  #stop(reason: Fault): void {
+    if (this.#failed !== undefined) return;
+    this.#failed = reason;
+    for (const { reject } of this.#reads.values()) reject(reason);
+    this.#reads.clear();
+    this.#fail(reason);
+  }
+
+  #post(message: ToWorker): void {
+    this.#worker.postMessage(message);
+  }
+}
+
+function isOfType<Type extends FromWorker['type']>(
+  message: FromWorker,
+  type: Type,
+): message is Extract<FromWorker, { type: Type }> {
+  return message.type === type;
+}
+
+function faultOf(failed: Extract<FromWorker, { type: 'failed' }>): Fault {
+  const { code, message, field } = failed;
+  return isErrorCode(code) ? fault(code, message, { field }) : fault('internal', message, { field });
+}
+
+function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(errorTable, code);
+}
