@@ -67,7 +67,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
   const held = (await readJsonFile(heldFile, HeldSchema))?.held ?? [];
   const hostPort = await ports.choose('host');
   const outputs = openOutputs(join(data, 'logs'));
-  let status: ReturnType<typeof pushStatus> | undefined;
+  let status: ReturnType<typeof pushStatus> | undefined = undefined;
   let endpoints = '';
   let writingEndpoints = Promise.resolve();
 

@@ -1,0 +1,318 @@
+import { extname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { Type } from 'typebox';
+import { Fault } from '../kernel/fault.ts';
+import { isRunning, type Phase } from '../host/decide/supervise.ts';
+import { controlName, folderOf, routerName } from '../host/serve/children.ts';
+import { FleetClient } from '../host/serve/fleet-client.ts';
+import { openFleetFolder } from '../host/serve/fleet-folder.ts';
+import { startHost, type Host } from '../host/serve/host.ts';
+import { ensureIdentity, type Identity } from '../host/serve/identity.ts';
+import { openPorts, whyPortUnusable, type Ports } from '../host/serve/ports.ts';
+import type { ProcessView } from '../host/serve/supervisor.ts';
+import { fault } from '../protocol/errors.ts';
+import { asFault, problemOf, type Problem } from '../protocol/problem.ts';
+import type { Resource } from '../protocol/resources.ts';
+import { readJsonFile, writeFileAtomically } from '../process/folder.ts';
+import { openVerifier } from '../trust/signature.ts';
+
+/** A fleet file as the command line read it. */
+export interface FleetFile {
+  readonly items: readonly Resource[];
+  /** Of everything that the file means; another one means that it has to be applied again. */
+  readonly sha256: string;
+}
+
+export interface UpOptions {
+  readonly fleet?: FleetFile | undefined;
+  readonly data: string;
+  /** 0: a port is chosen once, and kept. */
+  readonly routerPort: number;
+  readonly controlPort: number;
+  /** Empties the data folder first, if it is ours and not in use. */
+  readonly fresh: boolean;
+  readonly onProgress: (event: UpProgress) => void;
+  /** Ends a start that is under way: everything is stopped again, and `up` throws `draining`. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export type UpProgress =
+  | { readonly type: 'held'; readonly names: readonly string[] }
+  | { readonly type: 'process'; readonly name: string; readonly phase: Phase; readonly problem: Problem | undefined }
+  | { readonly type: 'applied'; readonly resources: number }
+  | { readonly type: 'waiting'; readonly for: readonly string[] }
+  | { readonly type: 'problem'; readonly problem: Problem };
+
+/** A problem of a fleet that runs; `process` names whose it is, unless it is the host's own. */
+export type UpProblem = Problem & { readonly process?: string };
+
+export interface UpResult {
+  /** Everything does what it is for, or refuses with a reason, or is held down. */
+  readonly ready: boolean;
+  readonly router: string;
+  readonly routerAdmin: string;
+  readonly control: string;
+  readonly token: string;
+  readonly cells: readonly {
+    readonly name: string;
+    readonly url: string;
+    /** null while it is not running. */
+    readonly pid: number | null;
+    readonly data: string;
+  }[];
+  readonly pids: { readonly host: number; readonly router: number | null; readonly control: number | null };
+  readonly held: readonly string[];
+  readonly problems: readonly UpProblem[];
+  /** Stops everything, workloads included. Resolves, each time, to the exit code. */
+  stop(): Promise<number>;
+}
+
+const address = '127.0.0.1';
+/** INTERFACE asks for less than a minute; after this, what is missing is a problem and the rest goes on. */
+export const readyWaitMsMax = 45_000;
+const lookEveryMs = 50;
+/** Problems kept for the result of a start: the first ones say most. */
+const problemsMax = 100;
+const AppliedSchema = Type.Object({ sha256: Type.String() });
+
+/**
+ * Starts a fleet on this machine and resolves when it is ready, or as ready as it will be; what is
+ * supervised stays so until `stop`. Throws, with everything stopped again, if the folder or a port
+ * cannot be had (`folder-*`, `port-in-use`) or the fleet file is refused.
+ */
+export async function up(options: UpOptions): Promise<UpResult> {
+  const folder = await openFleetFolder(options.data, { fresh: options.fresh }).catch((thrown: unknown) => {
+    throw naming(thrown, '--data');
+  });
+  try {
+    const ports = await openPorts(join(folder.path, 'host', 'ports.json'), address);
+    const { routerPort, controlPort } = await choosePorts(options, ports);
+    const identity = await ensureIdentity(folder.path);
+    const start = new Start(options, { data: folder.path, identity, ports, routerPort, controlPort });
+    return await start.run(() => folder.release());
+  } catch (thrown) {
+    folder.release();
+    throw thrown;
+  }
+}
+
+/** Checks the ports that a person chose before anything starts, so that the message can name the option. */
+async function choosePorts(options: UpOptions, ports: Ports): Promise<{ routerPort: number; controlPort: number }> {
+  if (options.routerPort === options.controlPort && options.routerPort !== 0) {
+    throw fault('usage', `--router-port and --control-port are both ${options.routerPort}. Choose two ports.`, {
+      field: '--control-port',
+    });
+  }
+  const choose = async (use: 'router' | 'control', port: number): Promise<number> => {
+    if (port === 0) return ports.choose(use);
+    const why = await whyPortUnusable(address, port);
+    if (why === undefined) return port;
+    const option = `--${use}-port`;
+    const text = why === 'EADDRINUSE' ? 'is in use by another program' : `cannot be listened on (${why})`;
+    throw fault('port-in-use', `Port ${port} ${text}. Choose another with ${option} (0 takes any that is free).`, {
+      field: option,
+    });
+  };
+  return {
+    routerPort: await choose('router', options.routerPort),
+    controlPort: await choose('control', options.controlPort),
+  };
+}
+
+function naming(thrown: unknown, option: string): unknown {
+  if (!(thrown instanceof Fault)) return thrown;
+  return new Fault(thrown.code, thrown.kind, `${thrown.message} (option ${option})`, { field: option, cause: thrown });
+}
+
+interface Place {
+  readonly data: string;
+  readonly identity: Identity;
+  readonly ports: Ports;
+  readonly routerPort: number;
+  readonly controlPort: number;
+}
+
+/** One start of a fleet, from its files to the answer of `up`. */
+class Start {
+  readonly #options: UpOptions;
+  readonly #place: Place;
+  readonly #client: FleetClient;
+  /** Ends when the caller gives up, or when readiness took too long. */
+  readonly #deadline: AbortSignal;
+  readonly #problems: UpProblem[] = [];
+  readonly #phases = new Map<string, Phase>();
+  readonly #appliedFile: string;
+
+  constructor(options: UpOptions, place: Place) {
+    this.#options = options;
+    this.#place = place;
+    this.#appliedFile = join(place.data, 'host', 'applied.json');
+    const timeout = AbortSignal.timeout(readyWaitMsMax);
+    this.#deadline = options.signal === undefined ? timeout : AbortSignal.any([options.signal, timeout]);
+    this.#client = new FleetClient({
+      controlUrl: `http://${address}:${place.controlPort}`,
+      token: place.identity.adminToken,
+      verifier: openVerifier(place.identity.publicKeyFile),
+    });
+  }
+
+  async run(release: () => void): Promise<UpResult> {
+    const host = await startHost({
+      ...this.#place,
+      address,
+      programs: { control: program('control'), router: program('router'), cell: program('cell') },
+      onChange: ({ name, phase, problem }) => {
+        if (this.#phases.get(name) === phase) return;
+        this.#phases.set(name, phase);
+        this.#options.onProgress({ type: 'process', name, phase, problem });
+      },
+      onProblem: (reason) => this.#note(problemOf(reason)),
+    });
+    try {
+      if (host.held.length > 0) this.#options.onProgress({ type: 'held', names: host.held });
+      await this.#apply(host);
+      const missing = await this.#arrive(host);
+      if (this.#options.signal?.aborted === true)
+        throw fault('draining', 'The start was ended before the fleet was ready.');
+      return this.#result(host, missing, release);
+    } catch (thrown) {
+      await host.stop();
+      throw thrown;
+    } finally {
+      this.#client.close();
+    }
+  }
+
+  #note(problem: UpProblem): void {
+    if (this.#problems.length < problemsMax) this.#problems.push(problem);
+    this.#options.onProgress({ type: 'problem', problem });
+  }
+
+  /** Applies the fleet file if it is another than the one that was applied last. */
+  async #apply(host: Host): Promise<void> {
+    const { fleet } = this.#options;
+    if (fleet === undefined) return;
+    const applied = await readJsonFile(this.#appliedFile, AppliedSchema);
+    if (applied?.sha256 === fleet.sha256) return;
+    await host.supervisor.until(() => hasArrived(host.supervisor.process(controlName)), undefined, this.#deadline);
+    const control = host.supervisor.process(controlName);
+    if (control?.phase !== 'serving') {
+      const why = control?.held === true ? 'is held down; let it up with `cellwright start control`' : 'does not serve';
+      this.#note(problemOf(fault('start-failed', `The fleet file was not applied, because the control plane ${why}.`)));
+      return;
+    }
+    await this.#client.apply(fleet.items, this.#deadline);
+    await writeFileAtomically(this.#appliedFile, `${JSON.stringify({ sha256: fleet.sha256 })}\n`);
+    this.#options.onProgress({ type: 'applied', resources: fleet.items.length });
+  }
+
+  /** Waits until nothing is missing; resolves to what still is when the time is over. */
+  async #arrive(host: Host): Promise<readonly string[]> {
+    let said = '';
+    for (;;) {
+      const missing = await this.#missing(host);
+      if (missing.length === 0 || this.#deadline.aborted) return missing;
+      if (missing.join() !== said) {
+        said = missing.join();
+        this.#options.onProgress({ type: 'waiting', for: missing });
+      }
+      await delay(lookEveryMs, undefined, { signal: this.#deadline }).catch(() => undefined);
+    }
+  }
+
+  async #missing(host: Host): Promise<readonly string[]> {
+    const { supervisor } = host;
+    const control = supervisor.process(controlName);
+    const router = supervisor.process(routerName);
+    const missing = [control, router].filter((process) => !hasArrived(process)).map((process) => process?.name ?? '?');
+    const local = host.cells().map(({ name }): string => name);
+    if (control?.phase !== 'serving')
+      return [...missing, ...local.filter((name) => !hasArrived(supervisor.process(name)))];
+    try {
+      const fleet = await this.#client.fleet(this.#deadline);
+      const cells = new Set([...local, ...fleet.cells]);
+      for (const name of cells) {
+        const cell = supervisor.process(name);
+        if (!hasArrived(cell)) missing.push(name);
+        else if (cell?.phase === 'serving' && !fleet.addressed.has(name)) missing.push(`the address of ${name}`);
+      }
+      if (router?.phase === 'serving' && router.adminUrl !== undefined) {
+        const routed = await this.#client.routedVersion(router.adminUrl, this.#deadline);
+        if (routed < fleet.tableVersion) missing.push('the routing table');
+      }
+    } catch (thrown) {
+      // It died between two looks: supervision says so, and the next look finds it.
+      missing.push(`an answer (${asFault(thrown).message})`);
+    }
+    return missing;
+  }
+
+  #result(host: Host, missing: readonly string[], release: () => void): UpResult {
+    const { supervisor } = host;
+    const { data, identity } = this.#place;
+    for (const process of supervisor.processes()) {
+      const problem = problemWith(process, data);
+      if (problem !== undefined) this.#note(problem);
+    }
+    for (const name of missing) {
+      const known = supervisor.process(name);
+      const look = known === undefined ? '' : ` Look into ${join(data, 'logs', `${name}.log`)}.`;
+      const text = `Not ready after ${readyWaitMsMax / 1000} s: ${name}.${look}`;
+      this.#note({ ...problemOf(fault('start-failed', text)), ...(known === undefined ? {} : { process: name }) });
+    }
+    const vital = [supervisor.process(controlName), supervisor.process(routerName)];
+    const ready =
+      missing.length === 0 && vital.every((process) => process?.phase === 'serving' || process?.held === true);
+    const router = supervisor.process(routerName);
+    const adminPort = this.#place.ports.known('router-admin') ?? 0;
+    let stopping: Promise<number> | undefined;
+    return {
+      ready,
+      router: host.routerUrl,
+      routerAdmin: router?.adminUrl ?? `http://${address}:${adminPort}`,
+      control: host.controlUrl,
+      token: identity.adminToken,
+      cells: host.cells().flatMap(({ name, url }) => {
+        if (url === undefined) return [];
+        return [{ name, url, pid: supervisor.process(name)?.pid ?? null, data: folderOf(data, name) }];
+      }),
+      pids: {
+        host: process.pid,
+        router: router?.pid ?? null,
+        control: supervisor.process(controlName)?.pid ?? null,
+      },
+      held: supervisor.processes().flatMap(({ name, held }) => (held ? [name] : [])),
+      problems: this.#problems,
+      stop: () => (stopping ??= stopAll(host, ready, release)),
+    };
+  }
+}
+
+async function stopAll(host: Host, ready: boolean, release: () => void): Promise<number> {
+  const failed = [controlName, routerName].some((name) => host.supervisor.process(name)?.phase === 'failed');
+  await host.stop();
+  release();
+  return failed || !ready ? 1 : 0;
+}
+
+/** It does what it is for, or will not without a person. */
+function hasArrived(process: ProcessView | undefined): boolean {
+  if (process === undefined) return false;
+  if (process.phase === 'serving' || process.phase === 'refusing' || process.phase === 'failed') return true;
+  return process.held && !isRunning(process);
+}
+
+function problemWith(process: ProcessView, data: string): UpProblem | undefined {
+  if (process.phase !== 'refusing' && process.phase !== 'failed') return undefined;
+  const { name } = process;
+  const said = process.problem ?? problemOf(fault('start-failed', 'It gave no reason.'));
+  const state = process.phase === 'failed' ? 'stays down' : 'refuses';
+  const detail = `${name} ${state}: ${said.detail} Its data, unchanged, is in ${folderOf(data, name)}; its log is ${join(data, 'logs', `${name}.log`)}.`;
+  return { ...said, detail, process: name };
+}
+
+/** The program of a process: the source while developing, JavaScript once built. */
+function program(name: string): string {
+  return fileURLToPath(new URL(`./${name}${extname(import.meta.url)}`, import.meta.url));
+}
