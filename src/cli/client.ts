@@ -140,7 +140,9 @@ async function boundedText(response: Response): Promise<string> {
   const decoder = new TextDecoder();
   let text = '';
   let sizeBytes = 0;
-  for await (const chunk of response.body ?? []) {
+  const chunks: AsyncIterable<Uint8Array> | undefined = response.body ?? undefined;
+  if (chunks === undefined) return '';
+  for await (const chunk of chunks) {
     sizeBytes += chunk.length;
     if (sizeBytes > answerBytesMax) throw fault('body-too-large', 'The answer is too large; ask for single names.');
     text += decoder.decode(chunk, { stream: true });

@@ -211,7 +211,7 @@ function shown(given: unknown): string {
   if (given === null || given === undefined) return 'is empty';
   if (Array.isArray(given)) return given.length === 0 ? 'is an empty list' : `is a list of ${given.length}`;
   if (isRecord(given)) return 'is a mapping';
-  const text = typeof given === 'string' ? JSON.stringify(given) : String(given);
+  const text = typeof given === 'string' ? JSON.stringify(given) : scalarText(given);
   return `is ${text.length > 60 ? `${text.slice(0, 57)}…` : text}`;
 }
 
@@ -250,4 +250,10 @@ function isString(value: unknown): value is string {
 
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function scalarText(value: unknown): string {
+  return typeof value === 'number' || typeof value === 'boolean' || typeof value === 'bigint'
+    ? String(value)
+    : 'unreadable';
 }

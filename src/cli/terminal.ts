@@ -1,3 +1,4 @@
+import { isatty } from 'node:tty';
 import picocolors from 'picocolors';
 
 /** Colours of picocolors, or functions that change nothing. */
@@ -49,8 +50,8 @@ export function processTerminal(): Terminal {
   };
 }
 
-function outputOf(stream: NodeJS.WriteStream): Output {
-  const isTTY = stream.isTTY === true;
+function outputOf(stream: NodeJS.WriteStream & { readonly fd: number }): Output {
+  const isTTY = isatty(stream.fd);
   return {
     write: (text) => void stream.write(text),
     isTTY,
@@ -70,4 +71,10 @@ function interruption(): AbortSignal {
 /** Text that came from a file or another process must not move the cursor or colour the rest. */
 export function printable(text: string): string {
   return text.replaceAll(/[^\P{Cc}\n\t]/gu, '�');
+}
+
+/** Resolves when the signal aborts, also if it has. */
+export async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise((done) => signal.addEventListener('abort', done, { once: true }));
 }

@@ -1,6 +1,6 @@
 import { stringify } from 'yaml';
 import { Value } from 'typebox/value';
-import { pluralOf, schemaOf, type Resource } from '../../protocol/resources.ts';
+import { kinds, pluralOf, schemaOf, type Resource } from '../../protocol/resources.ts';
 import { askControl, connectionTo, type Connection } from '../client.ts';
 import { exitCodes } from '../failure.ts';
 import { ItemListSchema, ItemSchema, type Item } from '../items.ts';
@@ -33,7 +33,7 @@ export async function runDiff(
 
 async function existingOf(connection: Connection, resources: readonly Resource[]): Promise<ReadonlyMap<string, Item>> {
   const found = new Map<string, Item>();
-  for (const kind of Object.keys(schemaOf) as (keyof typeof schemaOf)[]) {
+  for (const kind of kinds) {
     const names = resources.filter((resource) => resource.kind === kind).map(({ name }) => name);
     if (names.length === 0) continue;
     const path = `/v1/${pluralOf[kind]}`;

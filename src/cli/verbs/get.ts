@@ -8,7 +8,7 @@ import { ItemListSchema, ItemSchema, type Item } from '../items.ts';
 import { headerLine, rowLine, table, widthsOf, writeJson, writeYaml, type Column, type Format } from '../output.ts';
 import { readTargets, type Listed } from '../resource-types.ts';
 import { columnsOf, eventColumns, processColumns, stateOf, visible } from '../tables.ts';
-import type { Terminal } from '../terminal.ts';
+import { aborted, type Terminal } from '../terminal.ts';
 
 type Resources = Exclude<Listed, 'events' | 'processes'>;
 
@@ -164,7 +164,7 @@ async function watch(
       if (event.id !== undefined) position = event.id;
     },
   });
-  if (!interrupted.aborted) await new Promise((done) => interrupted.addEventListener('abort', done, { once: true }));
+  await aborted(interrupted);
   following.stop();
   return exitCodes.done;
 }

@@ -4,7 +4,7 @@ import { basename, join, resolve } from 'node:path';
 import { fault } from '../../protocol/errors.ts';
 import { exitCodes } from '../failure.ts';
 import { nearest } from '../nearest.ts';
-import type { Terminal } from '../terminal.ts';
+import { aborted, type Terminal } from '../terminal.ts';
 
 /** How much is read at a time, and the most that is searched for the last lines: 64 MiB. */
 const blockBytes = 64 * 1024;
@@ -105,7 +105,7 @@ async function followFile(terminal: Terminal, path: string, first: FileHandle, f
   const watcher = watch(path, again);
   watcher.on('error', () => undefined);
   const timer = setInterval(again, lookIntervalMs);
-  if (!interrupted.aborted) await new Promise((done) => interrupted.addEventListener('abort', done, { once: true }));
+  await aborted(interrupted);
   clearInterval(timer);
   watcher.close();
   await looking.catch(() => undefined);

@@ -3,10 +3,11 @@ import { exitCodes, reportFailure } from '../failure.ts';
 import type { Format } from '../output.ts';
 import { asFault } from '../../protocol/problem.ts';
 import type { Problem } from '../../protocol/problem.ts';
-import { Progress, type ProgressStep } from '../progress.ts';
+import { Progress, type StartNews } from '../progress.ts';
 import { panel } from '../panel.ts';
 import { onParentGone } from '../../process/parent.ts';
 import { StopRequests } from '../stop-requests.ts';
+import { aborted } from '../terminal.ts';
 import { printable, type Terminal } from '../terminal.ts';
 import { readOrRefuse } from './apply.ts';
 
@@ -24,7 +25,9 @@ export interface UpOptions {
   readonly routerPort: number;
   readonly controlPort: number;
   readonly fresh: boolean;
-  readonly onProgress: (step: ProgressStep) => void;
+  readonly onProgress: (news: StartNews) => void;
+  /** Ends a start that is under way. */
+  readonly signal: AbortSignal;
 }
 
 /** A fleet that runs. */
@@ -37,15 +40,16 @@ export interface RunningFleet {
   readonly cells: readonly {
     readonly name: string;
     readonly url: string;
-    readonly pid: number;
+    readonly pid: number | null;
     readonly data: string;
   }[];
-  readonly pids: { readonly host: number; readonly router: number; readonly control: number };
+  readonly pids: { readonly host: number; readonly router: number | null; readonly control: number | null };
   /** Processes that are held down. */
   readonly held: readonly string[];
   /** What is damaged or did not start; the rest serves. */
   readonly problems: readonly (Problem & { readonly process?: string })[];
-  stop(): Promise<void>;
+  /** Stops everything; resolves to the exit code: 1 if a person has to look at something. */
+  stop(): Promise<number>;
 }
 
 /** Starts a fleet and resolves when everything is ready, or as ready as it can be. */
@@ -62,8 +66,7 @@ export interface UpArguments {
 
 /**
  * `up`: reads the fleet file before anything starts, starts the fleet, shows progress on standard error and what is
- * there on standard output, and serves until it is told to stop. Ends with 1 if the fleet is not whole in a way that
- * a person has to look at: the control plane's log could not be proven.
+ * there on standard output, and serves until it is told to stop. Ends with the code of `RunningFleet.stop`.
  */
 export async function runUp(terminal: Terminal, loadUp: () => Promise<Up>, args: UpArguments): Promise<number> {
   const fleetFile = await fleetFileOf(terminal, args.file);
@@ -78,24 +81,19 @@ export async function runUp(terminal: Terminal, loadUp: () => Promise<Up>, args:
       routerPort: args.routerPort,
       controlPort: args.controlPort,
       fresh: args.fresh,
-      onProgress: (step) => progress.take(step),
+      onProgress: (news) => progress.take(news),
+      signal: stopping.signal,
     });
   } catch (thrown) {
+    if (stopping.signal.aborted) return exitCodes.done;
     return reportFailure(terminal.err, asFault(thrown));
   } finally {
     progress.end();
   }
   announce(terminal, fleet, fleetFile?.items ?? [], args);
-  await stopping.requested;
+  await aborted(stopping.signal);
   terminal.err.write('stopping …\n');
-  await fleet.stop();
-  return isDamaged(fleet) ? exitCodes.failed : exitCodes.done;
-}
-
-function isDamaged({ problems }: RunningFleet): boolean {
-  return problems.some(
-    ({ code, process }) => code === 'log-damaged' && (process === undefined || process === 'control'),
-  );
+  return fleet.stop();
 }
 
 async function fleetFileOf(terminal: Terminal, file: string | undefined): Promise<FleetFile | undefined> {
@@ -130,19 +128,18 @@ function announce(
   out.write(`${JSON.stringify(line)}\n`);
 }
 
-/** Resolves at the first signal, or when the launcher is gone. A second signal ends the process at once. */
-function stopRequested({ nowMs, err }: Terminal): { readonly requested: Promise<void> } {
+/** Aborts at the first signal, or when the launcher is gone. A second signal ends the process at once. */
+function stopRequested({ nowMs, err }: Terminal): AbortController {
   const requests = new StopRequests();
-  const requested = new Promise<void>((resolve) => {
-    const take = (): void => {
-      const meaning = requests.take(nowMs());
-      if (meaning === 'stop') resolve();
-      if (meaning !== 'at-once') return;
-      err.write('stopped at once; children end by themselves\n');
-      process.exit(exitCodes.failed);
-    };
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, take);
-    onParentGone(resolve);
-  });
-  return { requested };
+  const stopping = new AbortController();
+  const take = (): void => {
+    const meaning = requests.take(nowMs());
+    if (meaning === 'stop') stopping.abort();
+    if (meaning !== 'at-once') return;
+    err.write('ended at once; what still runs notices and ends by itself\n');
+    process.exit(exitCodes.failed);
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, take);
+  onParentGone(() => stopping.abort());
+  return stopping;
 }
