@@ -104,7 +104,11 @@ class Supervisor implements RunningWorkload {
     await assertPortFree(port);
     await writeFileAtomically(join(folder, recordFile), JSON.stringify({ instance }));
     if (this.#stopping.signal.aborted) return 'the cell stops';
-    const guardian = fork(guardianFile, [], { env: environment({}), stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    const guardian = fork(guardianFile, [], {
+      env: environment({}),
+      execArgv: [],
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    });
     const life = new AbortController();
     const ended = outcomeOf(guardian);
     const stop = () => guardian.connected && guardian.disconnect();
