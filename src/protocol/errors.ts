@@ -16,6 +16,8 @@ export const errorTable = {
     title: 'The tenant is not in the routing table, which may be behind',
   },
   'request-malformed': { status: 400, reaction: 'fix-input', title: 'The HTTP request is malformed or ambiguous' },
+  'head-too-large': { status: 431, reaction: 'fix-input', title: 'The head of the request is too large' },
+  'request-too-slow': { status: 408, reaction: 'retry', title: 'The request did not arrive in time' },
   'cell-unreachable': { status: 503, reaction: 'retry', title: 'The cell of this tenant cannot be reached' },
   'cell-timeout': { status: 504, reaction: 'retry', title: 'The cell of this tenant did not answer in time' },
   'outcome-unknown': {

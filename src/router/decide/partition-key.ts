@@ -34,7 +34,10 @@ export class PartitionKeyReader {
     for (let i = 0; i < rawHeaders.length; i += 2) {
       if (rawHeaders[i]?.toLowerCase() !== this.#header) continue;
       if (named !== undefined) {
-        return refuse('tenant-ambiguous', `The header ${this.#header} stands in the request more than once; send it once.`);
+        return refuse(
+          'tenant-ambiguous',
+          `The header ${this.#header} stands in the request more than once; send it once.`,
+        );
       }
       named = rawHeaders[i + 1] ?? '';
     }

@@ -101,7 +101,10 @@ export class RoutingTable implements RouteLookup {
     if (this.#sum.text !== frame.hash) {
       const computed = this.#sum.text;
       this.#takeFromSum(frame);
-      return refused('hash-mismatch', `after it the table would have hash ${computed}, but the frame says ${frame.hash}`);
+      return refused(
+        'hash-mismatch',
+        `after it the table would have hash ${computed}, but the frame says ${frame.hash}`,
+      );
     }
     for (const cell of frame.cells) {
       this.#cellCount += presence(cell) - presence(this.#cells.get(cell.name));
@@ -158,7 +161,10 @@ export class RoutingTable implements RouteLookup {
     for (const name of this.#tenants.keys()) if (!tenants.has(name)) lost.push(`tenant ${name}`);
     if (lost.length === 0) return undefined;
     const more = lost.length > namedMax ? ` and ${lost.length - namedMax} more` : '';
-    return refused('lost-entries', `it leaves out ${lost.slice(0, namedMax).join(', ')}${more}; only a tombstone removes`);
+    return refused(
+      'lost-entries',
+      `it leaves out ${lost.slice(0, namedMax).join(', ')}${more}; only a tombstone removes`,
+    );
   }
 
   #checkEpochs(frame: RoutingFrame): Applied | undefined {
