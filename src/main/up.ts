@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Type } from 'typebox';
 import { Fault } from '../kernel/fault.ts';
-import { isRunning, type Phase } from '../host/decide/supervise.ts';
+import { isRunning, type Phase, type Supervised } from '../host/decide/supervise.ts';
 import { controlName, folderOf, routerName } from '../host/serve/children.ts';
 import { FleetClient } from '../host/serve/fleet-client.ts';
 import { openFleetFolder } from '../host/serve/fleet-folder.ts';
@@ -63,8 +63,9 @@ export interface UpResult {
   }[];
   readonly pids: { readonly host: number; readonly router: number | null; readonly control: number | null };
   readonly held: readonly string[];
+  /** What does not do what it is for, as it is now; the rest serves. */
   readonly problems: readonly UpProblem[];
-  /** Stops everything, workloads included. Resolves, each time, to the exit code. */
+  /** Stops everything, workloads included. Resolves, each time, to the exit code: 1 if a person has to look. */
   stop(): Promise<number>;
 }
 
@@ -72,8 +73,8 @@ const address = '127.0.0.1';
 /** INTERFACE asks for less than a minute; after this, what is missing is a problem and the rest goes on. */
 export const readyWaitMsMax = 45_000;
 const lookEveryMs = 50;
-/** Problems kept for the result of a start: the first ones say most. */
-const problemsMax = 100;
+/** Problems of the host itself that are kept; processes have at most one each. The first ones say most. */
+const ownProblemsMax = 100;
 const AppliedSchema = Type.Object({ sha256: Type.String() });
 
 /**
@@ -140,7 +141,8 @@ class Start {
   readonly #client: FleetClient;
   /** Ends when the caller gives up, or when readiness took too long. */
   readonly #deadline: AbortSignal;
-  readonly #problems: UpProblem[] = [];
+  readonly #ownProblems: UpProblem[] = [];
+  readonly #problems = new Map<string, UpProblem>();
   readonly #phases = new Map<string, Phase>();
   readonly #appliedFile: string;
 
@@ -162,11 +164,7 @@ class Start {
       ...this.#place,
       address,
       programs: { control: program('control'), router: program('router'), cell: program('cell') },
-      onChange: ({ name, phase, problem }) => {
-        if (this.#phases.get(name) === phase) return;
-        this.#phases.set(name, phase);
-        this.#options.onProgress({ type: 'process', name, phase, problem });
-      },
+      onChange: (process) => this.#follow(process),
       onProblem: (reason) => this.#note(problemOf(reason)),
     });
     try {
@@ -184,9 +182,20 @@ class Start {
     }
   }
 
-  #note(problem: UpProblem): void {
-    if (this.#problems.length < problemsMax) this.#problems.push(problem);
+  #note(problem: Problem): void {
+    if (this.#ownProblems.length < ownProblemsMax) this.#ownProblems.push(problem);
     this.#options.onProgress({ type: 'problem', problem });
+  }
+
+  /** Keeps in step what is said of a process, also after the start. A held or stopped one keeps its problem. */
+  #follow(process: Supervised): void {
+    const { name, phase } = process;
+    if (this.#phases.get(name) === phase) return;
+    this.#phases.set(name, phase);
+    const problem = problemWith(process, this.#place.data);
+    if (problem !== undefined) this.#problems.set(name, problem);
+    else if (phase === 'serving') this.#problems.delete(name);
+    this.#options.onProgress({ type: 'process', name, phase, problem: problem ?? process.problem });
   }
 
   /** Applies the fleet file if it is another than the one that was applied last. */
@@ -251,22 +260,26 @@ class Start {
   #result(host: Host, missing: readonly string[], release: () => void): UpResult {
     const { supervisor } = host;
     const { data, identity } = this.#place;
-    for (const process of supervisor.processes()) {
-      const problem = problemWith(process, data);
-      if (problem !== undefined) this.#note(problem);
-    }
     for (const name of missing) {
       const known = supervisor.process(name);
       const look = known === undefined ? '' : ` Look into ${join(data, 'logs', `${name}.log`)}.`;
       const text = `Not ready after ${readyWaitMsMax / 1000} s: ${name}.${look}`;
-      this.#note({ ...problemOf(fault('start-failed', text)), ...(known === undefined ? {} : { process: name }) });
+      const problem = problemOf(fault('start-failed', text));
+      if (known === undefined) this.#note(problem);
+      else this.#problems.set(name, { ...problem, process: name });
     }
     const vital = [supervisor.process(controlName), supervisor.process(routerName)];
     const ready =
       missing.length === 0 && vital.every((process) => process?.phase === 'serving' || process?.held === true);
     const router = supervisor.process(routerName);
     const adminPort = this.#place.ports.known('router-admin') ?? 0;
+    const problems = (): readonly UpProblem[] => [...this.#problems.values(), ...this.#ownProblems];
     let stopping: Promise<number> | undefined;
+    const stop = async (): Promise<number> => {
+      const whole = ready && !this.#problems.has(controlName) && !this.#problems.has(routerName);
+      await host.stop().finally(release);
+      return whole ? 0 : 1;
+    };
     return {
       ready,
       router: host.routerUrl,
@@ -283,17 +296,12 @@ class Start {
         control: supervisor.process(controlName)?.pid ?? null,
       },
       held: supervisor.processes().flatMap(({ name, held }) => (held ? [name] : [])),
-      problems: this.#problems,
-      stop: () => (stopping ??= stopAll(host, ready, release)),
+      get problems() {
+        return problems();
+      },
+      stop: () => (stopping ??= stop()),
     };
   }
-}
-
-async function stopAll(host: Host, ready: boolean, release: () => void): Promise<number> {
-  const failed = [controlName, routerName].some((name) => host.supervisor.process(name)?.phase === 'failed');
-  await host.stop();
-  release();
-  return failed || !ready ? 1 : 0;
 }
 
 /** It does what it is for, or will not without a person. */
@@ -303,7 +311,7 @@ function hasArrived(process: ProcessView | undefined): boolean {
   return process.held && !isRunning(process);
 }
 
-function problemWith(process: ProcessView, data: string): UpProblem | undefined {
+function problemWith(process: Supervised, data: string): UpProblem | undefined {
   if (process.phase !== 'refusing' && process.phase !== 'failed') return undefined;
   const { name } = process;
   const said = process.problem ?? problemOf(fault('start-failed', 'It gave no reason.'));

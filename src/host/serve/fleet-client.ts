@@ -43,8 +43,13 @@ export class FleetClient {
         await this.#ask('/v1/apply', Type.Unknown(), { method: 'POST', body: JSON.stringify({ items }), signal });
         return;
       } catch (thrown) {
-        if (signal.aborted || (thrown instanceof Fault && thrown.kind.reaction !== 'retry')) throw thrown;
-        await delay(retryEveryMs, undefined, { signal });
+        if (thrown instanceof Fault && thrown.kind.reaction !== 'retry') throw thrown;
+        if (signal.aborted) {
+          throw fault('control-unreachable', 'The control plane did not take the fleet file in time. Start again.', {
+            cause: thrown,
+          });
+        }
+        await delay(retryEveryMs, undefined, { signal }).catch(() => undefined);
       }
     }
   }
