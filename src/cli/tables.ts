@@ -23,10 +23,10 @@ const cellColumns: readonly Column<Item>[] = [
   stateColumn,
   field('JURISDICTION', 'spec.jurisdiction'),
   field('BLUEPRINT', 'spec.blueprint'),
-  field('TENANTS', 'status.tenants', { right: true }),
+  field('TENANTS', 'status.usage.tenants', { right: true }),
   {
     title: 'USERS',
-    text: (item) => `${numberAt(item, 'status.users') ?? 0}/${numberAt(item, 'spec.capacity.users') ?? '?'}`,
+    text: (item) => `${numberAt(item, 'status.usage.users') ?? 0}/${numberAt(item, 'spec.capacity.users') ?? '?'}`,
     paint: paintUsers,
     right: true,
   },
@@ -38,12 +38,12 @@ const cellColumns: readonly Column<Item>[] = [
 
 const tenantColumns: readonly Column<Item>[] = [
   nameColumn,
-  field('CELL', 'status.cell'),
+  field('CELL', 'status.assignment.cell'),
   stateColumn,
   field('JURISDICTION', 'spec.jurisdiction'),
   field('USERS', 'spec.users', { right: true }),
   field('TIER', 'spec.tier', { wide: true }),
-  field('EPOCH', 'status.epoch', { wide: true, right: true }),
+  field('EPOCH', 'status.assignment.epoch', { wide: true, right: true }),
   versionColumn,
 ];
 
@@ -127,13 +127,13 @@ export function subjectOf(event: unknown): string {
 /** One word for how an item is: what it says itself, else what its conditions say. */
 export function stateOf(item: Item): string {
   if (at(item, 'status.removed') === true) return 'removed';
+  const process = textAt(item, 'status.process');
+  if (process !== undefined && process !== 'running' && process !== 'starting') return process;
   const said = textAt(item, 'status.state');
   if (said !== undefined) return said;
-  const conditions = conditionsOf(item);
-  const wrong =
-    conditions.find(({ status }) => status === 'False') ?? conditions.find(({ status }) => status === 'Unknown');
-  if (wrong !== undefined) return wrong.reason;
-  return conditions.length === 0 ? '' : (conditions[0]?.reason ?? '');
+  const served = conditionsOf(item).find(({ type }) => type === 'Served');
+  if (served === undefined) return '';
+  return served.status === 'True' ? 'serving' : served.reason.toLowerCase();
 }
 
 function runsOf(item: Item): string {
@@ -147,6 +147,6 @@ function sourceOf(item: Item): string {
 }
 
 function paintUsers(text: string, colors: Colors, item: Item): string {
-  const share = (numberAt(item, 'status.users') ?? 0) / (numberAt(item, 'spec.capacity.users') ?? Infinity);
+  const share = (numberAt(item, 'status.usage.users') ?? 0) / (numberAt(item, 'spec.capacity.users') ?? Infinity);
   return share >= 1 ? colors.red(text) : share >= 0.8 ? colors.yellow(text) : text;
 }

@@ -6,7 +6,7 @@ import { readResourceFiles, type ReadResources } from '../resource-file.ts';
 import { fault } from '../../protocol/errors.ts';
 import type { Terminal } from '../terminal.ts';
 
-const ResultSchema = Type.Object({ kind: Type.String(), name: Type.String(), result: Type.String() });
+const ResultSchema = Type.Object({ kind: Type.String(), name: Type.String(), action: Type.String() });
 export const ApplyAnswerSchema = Type.Object({ items: Type.Array(ResultSchema) });
 
 export interface ApplyOptions {
@@ -29,9 +29,9 @@ export async function runApply(terminal: Terminal, options: ApplyOptions): Promi
   if (options.output === 'json') writeJson(out, answer);
   else if (options.output === 'yaml') writeYaml(out, answer);
   else {
-    for (const { kind, name, result } of answer.items) {
+    for (const { kind, name, action } of answer.items) {
       const subject = `${kind.toLowerCase()}/${name}`;
-      const word = paintResult(result, terminal);
+      const word = paintAction(action, terminal);
       out.write(
         options.output === 'name' ? `${subject}\n` : `${subject} ${word}${options.dryRun ? ' (dry run)' : ''}\n`,
       );
@@ -40,9 +40,9 @@ export async function runApply(terminal: Terminal, options: ApplyOptions): Promi
   return exitCodes.done;
 }
 
-function paintResult(result: string, { out: { colors } }: Terminal): string {
-  if (result === 'created') return colors.green(result);
-  return result === 'unchanged' ? colors.dim(result) : colors.yellow(result);
+function paintAction(action: string, { out: { colors } }: Terminal): string {
+  if (action === 'created') return colors.green(action);
+  return action === 'unchanged' ? colors.dim(action) : colors.yellow(action);
 }
 
 /** Resources of files; throws with every problem if there is one. */
