@@ -1,14 +1,19 @@
 import { paintState } from './output.ts';
 import { printable, type Output } from './terminal.ts';
 
-/** News of one process while a fleet starts, or of a step that has a name of its own, such as `fleet file`. */
-export interface ProgressStep {
-  readonly name: string;
-  /** `waiting`, `starting`, `listening`, `serving`, `refusing`, `backing-off`, `held`, `failed`, … */
-  readonly state: string;
-  /** Why, if it is not as it should be. */
-  readonly message?: string | undefined;
-}
+/** News while a fleet starts. */
+export type StartNews =
+  | { readonly type: 'held'; readonly names: readonly string[] }
+  | {
+      readonly type: 'process';
+      readonly name: string;
+      /** `starting`, `listening`, `serving`, `refusing`, `backing-off`, `failed`, … */
+      readonly phase: string;
+      readonly problem: { readonly detail: string } | undefined;
+    }
+  | { readonly type: 'applied'; readonly resources: number }
+  | { readonly type: 'waiting'; readonly for: readonly string[] }
+  | { readonly type: 'problem'; readonly problem: { readonly code: string; readonly detail: string } };
 
 interface Entry {
   readonly state: string;
@@ -41,7 +46,22 @@ export class Progress {
     this.#startMs = nowMs();
   }
 
-  take({ name, state, message }: ProgressStep): void {
+  take(news: StartNews): void {
+    if (news.type === 'process') this.#enter(news.name, news.phase, news.problem?.detail);
+    else if (news.type === 'held') for (const name of news.names) this.#enter(name, 'held', undefined);
+    else if (news.type === 'applied') this.#note(`applied ${news.resources} resources`);
+    else if (news.type === 'problem') this.#note(`${news.problem.code}: ${news.problem.detail}`);
+    else this.#waitingFor(news.for);
+  }
+
+  #waitingFor(names: readonly string[]): void {
+    for (const name of names)
+      if (!this.#entries.has(name) && !name.includes(' ')) this.#enter(name, 'waiting', undefined);
+    const others = names.filter((name) => name.includes(' '));
+    if (others.length > 0) this.#note(`waiting for ${others.join(', ')}`);
+  }
+
+  #enter(name: string, state: string, message: string | undefined): void {
     const nowMs = this.#nowMs();
     const before = this.#entries.get(name);
     if (before?.state === state && before.message === message) return;
@@ -56,6 +76,13 @@ export class Progress {
     this.#timer ??= setInterval(() => this.#redraw(), redrawIntervalMs).unref();
   }
 
+  /** What belongs to no process: a line above the list. */
+  #note(text: string): void {
+    const line = `${seconds(this.#nowMs() - this.#startMs)} ${printable(text)}\n`;
+    if (this.#output.isTTY) this.#redraw(line);
+    else this.#output.write(line);
+  }
+
   /** Leaves the list as it is; nothing is redrawn any more. */
   end(): void {
     clearInterval(this.#timer);
@@ -63,10 +90,10 @@ export class Progress {
     if (this.#output.isTTY) this.#redraw();
   }
 
-  #redraw(): void {
+  #redraw(above = ''): void {
     const lines = this.lines();
     const up = this.#drawn === 0 ? '' : `\u001B[${this.#drawn}A\u001B[J`;
-    this.#output.write(up + lines.map((line) => `\r\u001B[2K${line}\n`).join(''));
+    this.#output.write(up + above + lines.map((line) => `\r\u001B[2K${line}\n`).join(''));
     this.#drawn = lines.length;
   }
 

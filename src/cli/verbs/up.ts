@@ -3,7 +3,7 @@ import { exitCodes, reportFailure } from '../failure.ts';
 import type { Format } from '../output.ts';
 import { asFault } from '../../protocol/problem.ts';
 import type { Problem } from '../../protocol/problem.ts';
-import { Progress, type ProgressStep } from '../progress.ts';
+import { Progress, type StartNews } from '../progress.ts';
 import { panel } from '../panel.ts';
 import { onParentGone } from '../../process/parent.ts';
 import { StopRequests } from '../stop-requests.ts';
@@ -25,7 +25,7 @@ export interface UpOptions {
   readonly routerPort: number;
   readonly controlPort: number;
   readonly fresh: boolean;
-  readonly onProgress: (step: ProgressStep) => void;
+  readonly onProgress: (news: StartNews) => void;
   /** Ends a start that is under way. */
   readonly signal: AbortSignal;
 }
@@ -81,7 +81,7 @@ export async function runUp(terminal: Terminal, loadUp: () => Promise<Up>, args:
       routerPort: args.routerPort,
       controlPort: args.controlPort,
       fresh: args.fresh,
-      onProgress: (step) => progress.take(step),
+      onProgress: (news) => progress.take(news),
       signal: stopping.signal,
     });
   } catch (thrown) {
