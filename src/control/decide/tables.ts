@@ -32,8 +32,8 @@ assert(
   'a snapshot of a full fleet must fit a frame',
 );
 
-/** Resources of one apply. */
-export const applyItemsMax = 50_000;
+/** Resources of one apply: each comes to one event at most, and the runtime takes so many events from one command. */
+export const applyItemsMax = 10_000;
 
 const VersionSchema = Type.Integer({ minimum: 0 });
 const CountSchema = Type.Integer({ minimum: 0 });
