@@ -145,7 +145,8 @@ export class Exchange {
     // A short refusal is read to its end, so that its connection can be used again.
     else if (Number(valuesOf(latest.answer.rawHeaders, 'content-length')[0]) <= limits.heldBodyBytesMax) {
       latest.answer.resume();
-      if (!this.replayable) latest.sent.destroy();
+      // A body that was never consented to will never be sent on this connection.
+      if (!latest.sent.writableEnded) latest.sent.destroy();
     } else latest.sent.destroy();
   }
 
@@ -183,10 +184,9 @@ export class Exchange {
     const finish = (result: Relayed): void => {
       if (relayed !== undefined) return;
       relayed = result;
-      if (result !== 'complete') {
-        latest.sent.destroy();
-        cut(response);
-      }
+      if (result !== 'complete') cut(response);
+      // With a body that is not sent to its end, the connection cannot be used again.
+      if (result !== 'complete' || !latest.sent.writableEnded) latest.sent.destroy();
       resolve(result);
     };
     answer.on('aborted', () => finish('upstream-cut'));

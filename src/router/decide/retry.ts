@@ -37,7 +37,7 @@ export interface Progress {
   readonly hops: number;
   /** Times that the request was repeated after a lost connection. */
   readonly repeats: number;
-  /** Time since the request arrived, in milliseconds. */
+  /** Time since the request, with its body if that is held, had arrived, in milliseconds. */
   readonly elapsedMs: number;
 }
 
