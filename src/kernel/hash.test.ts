@@ -1,6 +1,6 @@
 import { test } from 'node:test';
 import { strictEqual, notStrictEqual } from 'node:assert/strict';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { hashText, SetHash } from './hash.ts';
 
 /** MurmurHash3_x86_128 over bytes, written plainly with BigInt, as the second opinion. */

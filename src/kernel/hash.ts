@@ -80,10 +80,15 @@ function finish(hash: number): number {
   return h ^ (h >>> 16);
 }
 
+/** Hexadecimal digits of every 16-bit number: texts of hashes are made for every event. */
+const digits: readonly string[] = Array.from({ length: 0x10000 }, (_, i) => i.toString(16).padStart(4, '0'));
+
 function textOf(lanes: Int32Array): string {
-  let text = `${hashTag}:`;
-  for (const lane of lanes) text += (lane >>> 0).toString(16).padStart(8, '0');
-  return text;
+  return `${hashTag}:${laneText(lanes[0])}${laneText(lanes[1])}${laneText(lanes[2])}${laneText(lanes[3])}`;
+}
+
+function laneText(lane = 0): string {
+  return `${digits[lane >>> 16]}${digits[lane & 0xffff]}`;
 }
 
 /** The hash of one text: `c1:` and 32 hexadecimal digits. O(length). */

@@ -26,7 +26,7 @@ export interface RememberedAnswer {
 
 /** What makes two requests with one key the same request. */
 export function fingerprintOf(command: string, input: unknown): string {
-  return hashText(`${command.length}:${command}${canonical(input)}`);
+  return hashText(command + canonical([input]));
 }
 
 /**

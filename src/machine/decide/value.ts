@@ -16,9 +16,10 @@ export class NotPlain extends TypeError {
 export const valueDepthMax = 64;
 
 /**
- * A deep copy that shares nothing with the value and, if `frozen`, cannot change. Properties that are
- * undefined are left out and −0 becomes 0, as JSON would do it. Throws NotPlain for what JSON cannot
- * carry: NaN, infinities, functions, bigints, symbols, class instances, cycles.
+ * A deep copy that shares nothing with the value and, if `frozen`, cannot change. Properties are in
+ * ECMAScript's order of names sorted by UTF-16 code units, so that equal values have equal JSON. Properties
+ * that are undefined are left out and −0 becomes 0, as JSON would do it. Throws NotPlain for what JSON
+ * cannot carry: NaN, infinities, functions, bigints, symbols, class instances, cycles.
  */
 export function copyPlain(value: unknown, frozen: boolean): unknown {
   return copy(value, frozen, '', 0);
@@ -46,13 +47,36 @@ function copy(value: unknown, frozen: boolean, path: string, depth: number): unk
   }
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) throw new NotPlain(path, 'an instance of a class');
+  if (!isPlainObject(value)) throw new NotPlain(path, 'not an object');
+  const names = Object.keys(value);
+  if (names.includes('__proto__')) throw new NotPlain(path, 'an object with a property __proto__');
+  if (!isSorted(names)) names.sort(compareCodeUnits);
+  else if (isFlat(value, names)) return frozen ? Object.freeze({ ...value }) : { ...value };
   const properties: Record<string, unknown> = {};
-  for (const [name, property] of Object.entries(value)) {
-    if (name === '__proto__') throw new NotPlain(path, 'an object with a property __proto__');
+  for (const name of names) {
+    const property = value[name];
     if (property === undefined) continue;
-    properties[name] = typeof property === 'string' ? property : copy(property, frozen, `${path}/${name}`, depth + 1);
+    properties[name] = copy(property, frozen, `${path}/${name}`, depth + 1);
   }
   return frozen ? Object.freeze(properties) : properties;
+}
+
+/** Whether nothing in it needs a second look: the common case, and several times faster. */
+function isFlat(value: PlainObject, names: readonly string[]): boolean {
+  for (const name of names) {
+    const property = value[name];
+    switch (typeof property) {
+      case 'string':
+      case 'boolean':
+        continue;
+      case 'number':
+        if (Number.isFinite(property) && property !== 0) continue;
+        return false;
+      default:
+        return false;
+    }
+  }
+  return true;
 }
 
 export type PlainObject = Readonly<Record<string, unknown>>;
@@ -62,32 +86,12 @@ export function isPlainObject(value: unknown): value is PlainObject {
 }
 
 /**
- * The one text of a plain value: property names sorted by UTF-16 code units, lengths before texts,
- * so that no two values share a text. Numbers are written as ECMAScript prescribes (the shortest
- * digits that read back the same), which every engine does alike.
+ * The one text of a value that `copyPlain` made: its JSON. JSON delimits itself, so no two values share a
+ * text; names are sorted already; and ECMAScript prescribes numbers (the shortest digits that read
+ * back the same) and escapes to the last character, so every engine writes it alike.
  */
-export function canonical(value: unknown): string {
-  switch (typeof value) {
-    case 'string':
-      return `s${value.length}:${value}`;
-    case 'number':
-      return value === 0 ? 'd0;' : `d${value};`;
-    case 'boolean':
-      return value ? 't' : 'f';
-    default:
-  }
-  if (value === null) return 'n';
-  if (Array.isArray(value)) {
-    let text = `a${value.length}:`;
-    for (const item of value) text += canonical(item);
-    return text;
-  }
-  if (!isPlainObject(value)) throw new NotPlain('', `of type ${typeof value}`);
-  const names = Object.keys(value);
-  if (!isSorted(names)) names.sort(compareCodeUnits);
-  let text = `o${names.length}:`;
-  for (const name of names) text += `${name.length}:${name}${canonical(value[name])}`;
-  return text;
+export function canonical(plain: unknown): string {
+  return JSON.stringify(plain);
 }
 
 function isSorted(names: readonly string[]): boolean {
