@@ -112,6 +112,7 @@ class Cell implements Stoppable {
     this.#following?.stop();
     this.#status?.stop();
     await Promise.all([this.#door?.close(), this.#activation]);
+    this.#application?.close();
     await this.#workload?.stop();
     await this.#runtime?.close();
   }

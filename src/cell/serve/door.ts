@@ -1,125 +1,165 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { Duplex } from 'node:stream';
+import { createServer, ServerResponse, type IncomingMessage, type Server } from 'node:http';
+import { Socket } from 'node:net';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';
 import { fault } from '../../protocol/errors.ts';
+import { limits } from '../../protocol/limits.ts';
 import type { TenantName } from '../../protocol/names.ts';
 import { asFault } from '../../protocol/problem.ts';
 import { SignedSchema, type Signed } from '../../protocol/routing.ts';
+import { proxyBounds } from '../../proxy/bounds.ts';
+import { membersOf } from '../../proxy/headers.ts';
+import { checkHead, type CheckedHead } from '../../proxy/strict.ts';
 import { admit, type Admission, type GateView } from '../decide/gate.ts';
 import { targetOf } from '../decide/target.ts';
 import { parseJson, readBody, refuse, sendProblem, sendRefusal } from './answer.ts';
 
-/** Connections of one cell; the kernel queues what comes beyond. */
-export const connectionsMax = 10_000;
-/** How long a client may take for its head. Bodies may take as long as their application allows. */
-const headTimeoutMs = 10_000;
-/** Longer than routers keep an idle connection, so that it is they who close it. */
-const keepAliveTimeoutMs = 75_000;
 /** Signed frames that somebody carries here, in one request. */
-export const carriedFramesBytesMax = 16 * 1024 * 1024;
-/** What requests in flight get when the cell stops. */
-const drainMsMax = 1_000;
+export const carriedFramesBytesMax = 16 * limits.machineInputBytesMax;
+const carriedFramesMax = 10_000;
 
 export const framesPath = '/.cellwright/frames';
-const CarriedFramesSchema = Type.Object({ frames: Type.Array(SignedSchema, { minItems: 1, maxItems: 10_000 }) });
+const CarriedFramesSchema = Type.Object({
+  frames: Type.Array(SignedSchema, { minItems: 1, maxItems: carriedFramesMax }),
+});
 
 /** A request that was admitted. */
 export interface Admitted {
   readonly tenant: TenantName;
   readonly epoch: number;
-  /** Whether the client waits for consent (100 Continue) before it sends the body. */
-  readonly expectsContinue: boolean;
+  readonly head: CheckedHead;
+  /** The connection, if the client asks to upgrade it and the application knows upgrades. */
+  readonly upgraded: { readonly socket: Socket; readonly head: Buffer } | undefined;
   /** Asks the gate again, because time has passed: what it answers holds for this tick only. */
   readonly again: () => Admission;
 }
 
 /** What stands behind the gate. */
 export interface Application {
+  /** Whether connections may be upgraded (WebSocket). Where not, a request to do so is an ordinary one. */
+  readonly upgrades: boolean;
   handle(request: IncomingMessage, response: ServerResponse, admitted: Admitted): void;
-  /** Takes over the connection of an admitted request to upgrade. Absent if it knows none. */
-  upgrade?(request: IncomingMessage, socket: Duplex, head: Buffer): void;
+  close(): void;
 }
 
 export interface DoorOptions {
   readonly listen: { readonly host: string; readonly port: number };
   /** The view as of now; asked for each request. */
   readonly view: () => GateView;
-  /** Undefined exactly while the view is closed. */
+  /** Undefined while the view is closed. */
   readonly application: () => Application | undefined;
   readonly takeFrames: (frames: readonly Signed[]) => Promise<void>;
 }
 
 export interface Door {
   readonly url: string;
-  /** Stops listening, lets requests in flight finish for a bounded time, and ends what is left. */
+  /** Stops listening, lets requests in flight finish for `proxyBounds.drainMs`, and ends what is left. */
   close(): Promise<void>;
 }
 
-/** Opens the listener of a cell: every request passes the gate before anything else sees it. */
+/** Opens the listener of a cell: every request passes the gate before anything else sees it. Fault `port-in-use`. */
 export async function openDoor(options: DoorOptions): Promise<Door> {
   const server = createServer({
-    keepAliveTimeout: keepAliveTimeoutMs,
-    headersTimeout: headTimeoutMs,
+    maxHeaderSize: proxyBounds.headBytesMax,
+    headersTimeout: proxyBounds.headTimeoutMs,
     requestTimeout: 0,
-    // What is refused, or not to be upgraded at all, is answered as any other request.
-    shouldUpgradeCallback: (request) =>
-      options.application()?.upgrade !== undefined && ask(options, request)?.kind === 'admitted',
+    keepAliveTimeout: proxyBounds.keepAliveTimeoutMs,
+    connectionsCheckingInterval: proxyBounds.connectionsCheckingIntervalMs,
+    requireHostHeader: false,
+    // What would be refused is not upgraded, but answered as any other request.
+    shouldUpgradeCallback: (request) => isTunnel(request) && wouldUpgrade(options, request),
   });
-  server.maxConnections = connectionsMax;
-  server.on('request', (request, response) => enter(options, request, response, false));
-  server.on('checkContinue', (request, response) => enter(options, request, response, true));
+  server.maxHeadersCount = 0;
+  server.maxConnections = proxyBounds.connectionsMax;
+  server.timeout = proxyBounds.idleTimeoutMs;
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket) => {
+    socket.setNoDelay(true);
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+  // Consent to a body (100) is given by the application that reads it, which is after admission.
+  for (const event of ['request', 'checkContinue', 'checkExpectation'] as const) {
+    server.on(event, (request: IncomingMessage, response: ServerResponse) => enter(options, request, response));
+  }
   server.on('upgrade', (request, socket, head) => {
-    const application = options.application();
-    if (application?.upgrade === undefined) socket.destroy();
-    else application.upgrade(request, socket, head);
+    if (!(socket instanceof Socket)) return void socket.destroy();
+    socket.on('error', () => undefined);
+    const response = new ServerResponse(request);
+    response.shouldKeepAlive = false;
+    response.assignSocket(socket);
+    response.once('finish', () => socket.end());
+    enter(options, request, response, { socket, head });
   });
   const { host } = options.listen;
   const port = await listen(server, host, options.listen.port);
-  return { url: `http://${host}:${port}`, close: () => close(server) };
+  return { url: `http://${host}:${port}`, close: () => close(server, sockets) };
 }
 
-function enter(options: DoorOptions, request: IncomingMessage, response: ServerResponse, expectsContinue: boolean) {
-  if (request.url === framesPath) {
-    void takeFrames(options, request, response, expectsContinue);
-    return;
-  }
+/** Passes a request to the application, or answers it here. */
+function enter(
+  options: DoorOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+  upgraded?: { readonly socket: Socket; readonly head: Buffer },
+): void {
+  response.on('error', () => undefined);
+  request.on('error', () => undefined);
   try {
+    const head = checkedHead(request);
+    if (request.url === framesPath) {
+      void takeFrames(options, request, response, head);
+      return;
+    }
     const target = targetOf(request.headersDistinct);
     const again = () => admit(options.view(), target);
     const admission = again();
-    if (admission.kind === 'refused') {
-      refuse(request, response, admission);
-      return;
-    }
     const application = options.application();
-    if (application === undefined) throw fault('cell-not-ready', 'The cell is starting.', { retryAfterMs: 500 });
-    application.handle(request, response, { tenant: target.tenant, epoch: admission.epoch, expectsContinue, again });
+    if (admission.kind === 'refused') refuse(request, response, admission);
+    else if (application === undefined) throw fault('cell-not-ready', 'The cell is starting.', { retryAfterMs: 500 });
+    else {
+      const { tenant } = target;
+      application.handle(request, response, { tenant, epoch: admission.epoch, head, upgraded, again });
+    }
   } catch (thrown) {
     sendRefusal(request, response, asFault(thrown));
   }
 }
 
-function ask(options: DoorOptions, request: IncomingMessage): Admission | undefined {
+function wouldUpgrade(options: DoorOptions, request: IncomingMessage): boolean {
   try {
-    return admit(options.view(), targetOf(request.headersDistinct));
+    checkedHead(request);
+    const upgrades = options.application()?.upgrades === true;
+    return upgrades && admit(options.view(), targetOf(request.headersDistinct)).kind === 'admitted';
   } catch {
-    return undefined;
+    return false;
   }
+}
+
+/** HTTP/2 in a tunnel would carry requests past the gate, so only other protocols may be upgraded to. */
+function isTunnel({ method, rawHeaders, headers }: IncomingMessage): boolean {
+  const [protocol, ...more] = membersOf(rawHeaders, 'upgrade');
+  const framed = headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined;
+  return method === 'GET' && !framed && protocol !== undefined && more.length === 0 && !/^(h2|http\/)/i.test(protocol);
+}
+
+function checkedHead(request: IncomingMessage): CheckedHead {
+  const { method = '', url: target = '', httpVersion, rawHeaders } = request;
+  return checkHead({ method, target, httpVersion, rawHeaders });
 }
 
 async function takeFrames(
   options: DoorOptions,
   request: IncomingMessage,
   response: ServerResponse,
-  expectsContinue: boolean,
+  head: CheckedHead,
 ): Promise<void> {
   try {
     if (request.method !== 'POST') {
       sendProblem(response, fault('method-not-allowed', `${framesPath} takes POST only.`), { allow: 'POST' });
       return;
     }
-    const body = parseJson(await readBody(request, response, carriedFramesBytesMax, expectsContinue));
+    const body = parseJson(await readBody(request, response, carriedFramesBytesMax, head.expectsConsent));
     if (!Value.Check(CarriedFramesSchema, body)) {
       throw fault('input-invalid', 'Send {"frames": […]} with signed frames.', { field: 'frames' });
     }
@@ -133,8 +173,7 @@ async function takeFrames(
 function listen(server: Server, host: string, port: number): Promise<number> {
   return new Promise((resolve, reject) => {
     server.once('error', (cause) => {
-      const inUse = 'code' in cause && cause.code === 'EADDRINUSE';
-      if (!inUse) return reject(cause);
+      if (!('code' in cause && cause.code === 'EADDRINUSE')) return reject(cause);
       const message = `Port ${port} on ${host} is in use by another process. Stop that one, or let the host choose again.`;
       reject(fault('port-in-use', message, { field: 'listen.port', cause }));
     });
@@ -145,11 +184,14 @@ function listen(server: Server, host: string, port: number): Promise<number> {
   });
 }
 
-function close(server: Server): Promise<void> {
+function close(server: Server, sockets: ReadonlySet<Socket>): Promise<void> {
   return new Promise((resolve) => {
-    const end = setTimeout(() => server.closeAllConnections(), drainMsMax);
+    const end = setTimeout(() => {
+      for (const socket of sockets) socket.destroy();
+    }, proxyBounds.drainMs);
     server.close(() => {
       clearTimeout(end);
+      for (const socket of sockets) socket.destroy();
       resolve();
     });
     server.closeIdleConnections();

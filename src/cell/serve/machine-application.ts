@@ -35,7 +35,7 @@ export function machineApplication(machine: Machine, runtime: Runtime): Applicat
       throw fault('command-unknown', `There is no command ${name}. This cell has: ${addresses}.`, { field: name });
     }
     const idempotencyKey = keyOf(request);
-    const body = await readBody(request, response, limits.machineInputBytesMax, admitted.expectsContinue);
+    const body = await readBody(request, response, limits.machineInputBytesMax, admitted.head.expectsConsent);
     const input = parseJson(body);
     // The body took its time; from here to the log is one tick, so nothing is written after ownership ends.
     const admission = admitted.again();
@@ -68,6 +68,8 @@ export function machineApplication(machine: Machine, runtime: Runtime): Applicat
   }
 
   return {
+    upgrades: false,
+    close: () => undefined,
     handle: (request, response, admitted) => {
       answer(request, response, admitted).catch((thrown: unknown) => {
         if (response.headersSent) response.destroy();

@@ -89,7 +89,10 @@ describe('a workload', () => {
     assert.deepEqual(argv.slice(1), [String(port), join(folder, 'workload'), 'tokyo-1']);
     assert.equal(env['WHERE'], `in tokyo-1 at ${port}`);
     const allowed = ['CELLWRIGHT_INSTANCE', 'HOME', 'LANG', 'PATH', 'TZ', 'WHERE'];
-    assert.deepEqual(Object.keys(env).filter((name) => !allowed.includes(name)), []);
+    assert.deepEqual(
+      Object.keys(env).filter((name) => !allowed.includes(name)),
+      [],
+    );
     assert.ok((await stat(join(folder, 'workload'))).isDirectory());
   });
 
