@@ -89,7 +89,7 @@ export interface CellResourceStatus {
   readonly process?: HostCell['process'];
   readonly restarts?: number;
   readonly usage: { readonly tenants: number; readonly users: number };
-  readonly conditions: readonly Condition[];
+  readonly conditions: Condition[];
 }
 
 export function cellStatusOf(cell: CellView, reported: Reported, nowMs: number): CellResourceStatus {
@@ -132,7 +132,7 @@ function readyCondition(status: CellStatus | undefined, host: HostCell | undefin
 
 export interface TenantResourceStatus {
   readonly assignment: { readonly cell: string; readonly epoch: number };
-  readonly conditions: readonly Condition[];
+  readonly conditions: Condition[];
 }
 
 export function tenantStatusOf(
@@ -150,7 +150,7 @@ export function tenantStatusOf(
 
 export function blueprintStatusOf(blueprint: BlueprintView): {
   readonly cells: number;
-  readonly conditions: readonly Condition[];
+  readonly conditions: Condition[];
 } {
   return { cells: blueprint.cells, conditions: [] };
 }

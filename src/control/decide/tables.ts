@@ -136,9 +136,11 @@ export type FleetEvent = {
   };
 }[keyof typeof eventSchemas];
 
+export const KindSchema = Type.Union([Type.Literal('Blueprint'), Type.Literal('Cell'), Type.Literal('Tenant')]);
+
 /** The version that a resource must have for a change to be made; 0 means that it must not exist. */
 const ExpectedVersionSchema = Type.Object({
-  kind: Type.Union([Type.Literal('Blueprint'), Type.Literal('Cell'), Type.Literal('Tenant')]),
+  kind: KindSchema,
   name: Type.String(),
   version: VersionSchema,
 });
@@ -148,7 +150,7 @@ export const ApplyInputSchema = Type.Object({
   ifVersions: Type.Optional(Type.Array(ExpectedVersionSchema, { maxItems: applyItemsMax })),
 });
 export const RemoveInputSchema = Type.Object({
-  kind: Type.Union([Type.Literal('Blueprint'), Type.Literal('Cell'), Type.Literal('Tenant')]),
+  kind: KindSchema,
   name: Type.String(),
   ifVersion: Type.Optional(VersionSchema),
 });

@@ -39,7 +39,7 @@ export class StreamHub {
     request: FastifyRequest,
     reply: FastifyReply,
     options: { readonly catchUp: () => readonly string[]; readonly onOpen: (stream: Stream) => () => void },
-  ): FastifyReply {
+  ): void {
     if (this.#streams.size >= this.#max) {
       throw fault(
         'limit-exceeded',
@@ -63,7 +63,6 @@ export class StreamHub {
       onClose();
     });
     raw.on('error', () => raw.destroy());
-    return reply;
   }
 
   /** Ends every stream; its followers come back when somebody listens again. */

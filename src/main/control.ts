@@ -1,0 +1,75 @@
+import { readFile } from 'node:fs/promises';
+import { ControlBootSchema } from '../protocol/boot.ts';
+import { fault } from '../protocol/errors.ts';
+import { asFault } from '../protocol/problem.ts';
+import { runProcess, type Life, type Stoppable } from '../process/life.ts';
+import { openSigner } from '../trust/signature.ts';
+import { secretBytes } from '../trust/token.ts';
+import { openRuntime } from '../machine/serve/runtime.ts';
+import type { ControlBoot } from '../protocol/boot.ts';
+import { fleetMachine } from '../control/decide/fleet.ts';
+import { fleetInstance } from '../control/decide/tables.ts';
+import { Plane } from '../control/serve/plane.ts';
+import { startControlServer } from '../control/serve/server.ts';
+
+/** The control plane's process. A log that cannot be proven and a port that is taken are for a person, not for a restart. */
+runProcess({ boot: ControlBootSchema, start });
+
+const forAPerson: readonly string[] = ['log-damaged', 'port-in-use', 'folder-newer'];
+
+async function start(boot: ControlBoot, life: Life): Promise<Stoppable> {
+  try {
+    return await startParts(boot, life);
+  } catch (thrown) {
+    const reason = asFault(thrown);
+    if (forAPerson.includes(reason.code)) {
+      life.fail(reason, 'never');
+      return { stop: () => Promise.resolve() };
+    }
+    throw reason;
+  }
+}
+
+async function startParts(boot: ControlBoot, life: Life): Promise<Stoppable> {
+  const secret = await readSecret(boot.secretFile);
+  const signer = openSigner(boot.privateKeyFile);
+  const runtime = await openRuntime({
+    folder: boot.folder,
+    machineFor: (instance) => (instance === fleetInstance ? fleetMachine : undefined),
+    nowMs: Date.now,
+    onStopped: (reason) => life.fail(reason, 'backoff'),
+  });
+  try {
+    const plane = await Plane.open({ runtime, fleet: boot.fleet, nowMs: Date.now });
+    const server = await startControlServer({ plane, signer, secret, listen: boot.listen, log: life.log });
+    const { version } = plane.model;
+    life.log.info({ url: server.url, version, recovered: runtime.recovered }, 'the control plane is listening');
+    life.report({ type: 'listening', url: server.url });
+    life.report({ type: 'settled', state: 'serving' });
+    return {
+      async stop() {
+        await server.stop();
+        plane.close();
+        await runtime.close();
+      },
+    };
+  } catch (thrown) {
+    await runtime.close();
+    throw thrown;
+  }
+}
+
+async function readSecret(file: string): Promise<Uint8Array> {
+  const secret = await readFile(file).catch((cause: unknown) => {
+    throw fault('file-unreadable', `${file} cannot be read. Restore it from a backup of the data folder.`, {
+      field: file,
+      cause,
+    });
+  });
+  if (secret.length >= secretBytes) return secret;
+  throw fault(
+    'file-unreadable',
+    `${file} holds ${secret.length} bytes, a secret has ${secretBytes}. Restore it from a backup.`,
+    { field: file },
+  );
+}
