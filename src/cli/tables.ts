@@ -93,12 +93,8 @@ export function eventColumns(nowMs: number, wide: boolean): readonly Column<unkn
 }
 
 /** Milliseconds since 1970 of an event, or undefined. */
-export function eventMs(event: unknown): number | undefined {
-  return numberAt(event, 'atMs') ?? numberAt(event, 'now') ?? timeAt(event, 'at') ?? timeAt(event, 'time');
-}
-
-function timeAt(event: unknown, path: string): number | undefined {
-  const text = textAt(event, path);
+function eventMs(event: unknown): number | undefined {
+  const text = textAt(event, 'at');
   const ms = text === undefined ? NaN : Date.parse(text);
   return Number.isNaN(ms) ? undefined : ms;
 }

@@ -1,10 +1,11 @@
 import { stringify } from 'yaml';
-import { Type } from 'typebox';
 import type { Condition } from '../../protocol/resources.ts';
 import { fault } from '../../protocol/errors.ts';
 import { askControl, connectionTo } from '../client.ts';
 import { exitCodes } from '../failure.ts';
-import { at, conditionsOf, ItemSchema, textAt, type Item } from '../items.ts';
+import { eventsSearchedMax, newestEvents } from '../history.ts';
+import { ExplanationSchema, explanationText, type Explanation } from './explain.ts';
+import { conditionsOf, ItemSchema, type Item } from '../items.ts';
 import { paintState, table, type Column } from '../output.ts';
 import { readTargets } from '../resource-types.ts';
 import { eventColumns, stateOf, subjectOf } from '../tables.ts';
@@ -12,8 +13,6 @@ import { printable, type Colors, type Terminal } from '../terminal.ts';
 
 /** Newest events of a resource that are shown. */
 export const eventsShownMax = 10;
-
-const EventListSchema = Type.Object({ items: Type.Array(Type.Unknown()) });
 
 /** `describe`: each named resource in sections a person can read. */
 export async function runDescribe(
@@ -31,17 +30,32 @@ export async function runDescribe(
     for (const name of names) {
       const item = await askControl(connection, { path: `/v1/${type.plural}/${encodeURIComponent(name)}` }, ItemSchema);
       const subject = `${type.singular}/${name}`;
-      const { items } = await askControl(connection, { path: '/v1/events' }, EventListSchema);
+      const { items } = await newestEvents(connection, eventsSearchedMax);
       const events = items.filter((event) => subjectOf(event) === subject).slice(-eventsShownMax);
       if (shown++ > 0) terminal.out.write('\n');
-      terminal.out.write(describeText(item, events, terminal.nowMs(), terminal.out.colors));
+      const placement =
+        type.plural === 'tenants'
+          ? await askControl(
+              connection,
+              { path: `/v1/tenants/${encodeURIComponent(name)}/explanation` },
+              ExplanationSchema,
+            )
+          : undefined;
+      terminal.out.write(describeText(item, { events, placement }, terminal.nowMs(), terminal.out.colors));
     }
   }
   return exitCodes.done;
 }
 
+/** What is known of a resource beside its item. */
+export interface DescribeExtra {
+  readonly events: readonly unknown[];
+  readonly placement: Explanation | undefined;
+}
+
 /** A resource as sections: head, spec, status, placement, conditions, events. */
-export function describeText(item: Item, events: readonly unknown[], nowMs: number, colors: Colors): string {
+export function describeText(item: Item, extra: DescribeExtra, nowMs: number, colors: Colors): string {
+  const { events, placement } = extra;
   const state = stateOf(item);
   const head = [
     line('Name', colors.bold(printable(item.name))),
@@ -53,9 +67,7 @@ export function describeText(item: Item, events: readonly unknown[], nowMs: numb
     section('Spec', block(item.spec), colors),
     section('Status', block(statusRest(item.status)), colors),
   ];
-  const placement = at(item, 'status.placement');
-  const because = textAt(placement, 'because');
-  if (because !== undefined) sections.push(section('Placement', `${because}\n`, colors));
+  if (placement !== undefined) sections.push(section('Placement', explanationText(placement, nowMs, colors), colors));
   const conditions = conditionsOf(item);
   if (conditions.length > 0) sections.push(section('Conditions', table(conditionColumns, conditions, colors), colors));
   sections.push(
@@ -94,7 +106,5 @@ function block(value: unknown): string {
 /** What has a section of its own is left out of the status. */
 function statusRest(status: unknown): unknown {
   if (typeof status !== 'object' || status === null) return status;
-  return Object.fromEntries(
-    Object.entries(status).filter(([key]) => key !== 'conditions' && key !== 'placement' && key !== 'state'),
-  );
+  return Object.fromEntries(Object.entries(status).filter(([key]) => key !== 'conditions' && key !== 'state'));
 }

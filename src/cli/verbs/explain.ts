@@ -1,12 +1,40 @@
-import { Type } from 'typebox';
+import { Type, type Static } from 'typebox';
 import { fault } from '../../protocol/errors.ts';
 import { askControl, connectionTo } from '../client.ts';
 import { exitCodes } from '../failure.ts';
-import { at, numberAt, textAt } from '../items.ts';
-import { age, writeJson, writeYaml, type Format } from '../output.ts';
+import { age, paintState, writeJson, writeYaml, type Format } from '../output.ts';
 import { resourceType } from '../resource-types.ts';
-import { eventMs } from '../tables.ts';
 import { printable, type Colors, type Terminal } from '../terminal.ts';
+
+const Applied = Type.Object({ generation: Type.Integer(), version: Type.Integer() });
+
+/** What `GET /v1/tenants/NAME/explanation` answers, as far as it is told here. */
+export const ExplanationSchema = Type.Object({
+  tenant: Type.String(),
+  removed: Type.Boolean(),
+  cell: Type.String(),
+  epoch: Type.Integer(),
+  since: Type.String(),
+  /** Version of the fleet at which it was assigned: what cell and routers must have applied. */
+  version: Type.Integer(),
+  because: Type.String(),
+  rejected: Type.Array(Type.Object({ cell: Type.String(), reason: Type.String(), detail: Type.String() })),
+  rejectedCounts: Type.Record(Type.String(), Type.Integer()),
+  served: Type.Boolean(),
+  waitingFor: Type.Optional(Type.String()),
+  reports: Type.Object({
+    cell: Type.Union([
+      Type.Object({
+        state: Type.String(),
+        process: Type.Optional(Type.String()),
+        applied: Type.Union([Applied, Type.Null()]),
+      }),
+      Type.Null(),
+    ]),
+    routers: Type.Array(Type.Object({ name: Type.String(), applied: Applied })),
+  }),
+});
+export type Explanation = Static<typeof ExplanationSchema>;
 
 /** `explain tenant NAME`: where it lives, since when, why, what was rejected, and who reports what now. */
 export async function runExplain(
@@ -16,77 +44,79 @@ export async function runExplain(
   options: { readonly data: string; readonly output?: Format },
 ): Promise<number> {
   if (resourceType(type).plural !== 'tenants') {
-    throw fault('usage', `Only tenants can be explained; for the rest use describe ${type} ${name}.`);
+    throw fault('usage', `Only tenants can be explained; for the rest use: cellwright describe ${type} ${name}`);
   }
   const connection = await connectionTo(terminal, options.data);
   const path = `/v1/tenants/${encodeURIComponent(name)}/explanation`;
-  const explanation = await askControl(connection, { path }, Type.Object({}));
+  const explanation = await askControl(connection, { path }, ExplanationSchema);
   if (options.output === 'json') writeJson(terminal.out, explanation);
   else if (options.output === 'yaml') writeYaml(terminal.out, explanation);
-  else terminal.out.write(explanationText(name, explanation, terminal.nowMs(), terminal.out.colors));
+  else terminal.out.write(explanationText(explanation, terminal.nowMs(), terminal.out.colors));
   return exitCodes.done;
 }
 
-const rejectionWords: Readonly<Record<string, string>> = {
-  'no-room': 'no room',
-  'less-free': 'less free',
-  'other-jurisdiction': 'another jurisdiction',
-  removed: 'removed from the fleet',
+/** An explanation in plain words. */
+export function explanationText(explanation: Explanation, nowMs: number, colors: Colors): string {
+  const { removed, cell, epoch, because } = explanation;
+  const tenant = colors.bold(printable(explanation.tenant));
+  const where = removed
+    ? `Tenant ${tenant} was removed; its data still rests in cell ${printable(cell)}, at epoch ${epoch}.`
+    : `Tenant ${tenant} lives in cell ${colors.bold(printable(cell))} since ${sinceText(explanation, nowMs)}, at epoch ${epoch}.`;
+  return [
+    where,
+    `It was placed there because ${printable(because)}.`,
+    rejectedText(explanation, colors),
+    ...(removed ? [] : [servedText(explanation, colors), reportText(explanation, colors)]),
+    '',
+  ].join('\n');
+}
+
+function sinceText({ since }: Explanation, nowMs: number): string {
+  const ms = Date.parse(since);
+  if (Number.isNaN(ms)) return printable(since);
+  return `${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')} UTC (${age(ms, nowMs)} ago)`;
+}
+
+const reasonWords: Readonly<Record<string, string>> = {
+  'no-room': 'it has no room',
+  'less-free': 'less of it is free',
+  'other-jurisdiction': 'the tenant may not live there',
+  removed: 'it is gone',
 };
 
-/** An explanation as a paragraph and a list of what was rejected. */
-export function explanationText(name: string, explanation: unknown, nowMs: number, colors: Colors): string {
-  const cell = textAt(explanation, 'cell');
-  const lines = [
-    cell === undefined
-      ? `Tenant ${colors.bold(name)} lives nowhere.`
-      : `Tenant ${colors.bold(name)} lives in cell ${colors.green(printable(cell))}${sinceText(explanation, nowMs)}.`,
-  ];
-  const because = textAt(explanation, 'placement.because');
-  if (because !== undefined) lines.push(`Why: ${printable(because)}.`);
-  const rejected = at(explanation, 'placement.rejected');
-  const listed: readonly unknown[] = Array.isArray(rejected) ? rejected : [];
-  const total = rejectedTotal(explanation, listed.length);
-  if (total === 0) lines.push('No other cell was there to choose from.');
-  else {
-    lines.push(`Rejected ${total === 1 ? 'was one cell' : `were ${total} cells`}:`);
-    for (const one of listed) lines.push(rejectedLine(one, colors));
-    if (total > listed.length) lines.push(`  and ${total - listed.length} more`);
-  }
-  return `${lines.join('\n')}\n${reportText(explanation, nowMs, colors)}`;
-}
-
-function sinceText(explanation: unknown, nowMs: number): string {
-  const epoch = textAt(explanation, 'epoch');
-  const ms = numberAt(explanation, 'sinceMs') ?? eventMs(explanation) ?? eventMs(at(explanation, 'since'));
-  const when =
-    ms === undefined
-      ? ''
-      : ` since ${new Date(ms).toISOString().slice(0, 19).replace('T', ' ')} UTC (${age(ms, nowMs)})`;
-  return `${when}${epoch === undefined ? '' : `, at epoch ${epoch}`}`;
-}
-
-function rejectedTotal(explanation: unknown, listed: number): number {
-  const counts = at(explanation, 'placement.rejectedCounts');
-  if (typeof counts !== 'object' || counts === null) return listed;
-  return Object.values(counts).reduce((sum: number, count) => sum + (typeof count === 'number' ? count : 0), 0);
-}
-
-function rejectedLine(one: unknown, colors: Colors): string {
-  const reason = textAt(one, 'reason') ?? '';
-  const detail = textAt(one, 'detail');
-  const why = `${rejectionWords[reason] ?? reason}${detail === undefined ? '' : `: ${detail}`}`;
-  return `  ${colors.yellow(printable(textAt(one, 'cell') ?? '?'))}  ${printable(why)}`;
-}
-
-function reportText(explanation: unknown, nowMs: number, colors: Colors): string {
-  const reports = at(explanation, 'reports');
-  if (!Array.isArray(reports) || reports.length === 0) return '';
-  const lines = reports.map((report: unknown) => {
-    const who = [textAt(report, 'kind'), textAt(report, 'name')].filter((part) => part !== undefined).join(' ');
-    const ms = numberAt(report, 'atMs');
-    const when = ms === undefined ? '' : ` ${colors.dim(`(${age(ms, nowMs)} ago)`)}`;
-    return `  ${printable(who)}: ${printable(textAt(report, 'state') ?? textAt(report, 'message') ?? 'unknown')}${when}`;
+function rejectedText({ rejected, rejectedCounts }: Explanation, colors: Colors): string {
+  const total = Object.values(rejectedCounts).reduce((sum, count) => sum + count, 0);
+  if (total === 0) return 'There was no other cell.';
+  const lines = rejected.map(({ cell, reason, detail }) => {
+    const why = reasonWords[reason] ?? printable(reason);
+    return `  ${colors.yellow(printable(cell))}: ${why} (${printable(detail)})`;
   });
-  return `Now reported:\n${lines.join('\n')}\n`;
+  if (total > rejected.length) lines.push(`  and ${total - rejected.length} more`);
+  return [total === 1 ? 'One other cell was rejected:' : `${total} other cells were rejected:`, ...lines].join('\n');
+}
+
+function servedText({ served, waitingFor }: Explanation, colors: Colors): string {
+  if (served) return `Its requests are ${colors.green('served')}.`;
+  return `Its requests are ${colors.red('not served')}: it waits for ${printable(waitingFor ?? 'something unknown')}.`;
+}
+
+function reportText({ cell, version, reports }: Explanation, colors: Colors): string {
+  const knows = (applied: { readonly version: number } | null): string =>
+    applied === null
+      ? 'has not reported'
+      : applied.version >= version
+        ? 'knows the tenant'
+        : 'does not know the tenant yet';
+  const owner = reports.cell;
+  const held = owner?.process === undefined || owner.process === 'running' ? '' : `, process ${owner.process}`;
+  const lines = [
+    owner === null
+      ? `  cell ${printable(cell)}: ${colors.yellow('nothing is known of it')}`
+      : `  cell ${printable(cell)}: ${paintState(printable(owner.state), colors)}${printable(held)}, ${knows(owner.applied)}`,
+    ...reports.routers.map(
+      ({ name, applied }) => `  router ${printable(name)}: ${knows(applied)} (table version ${applied.version})`,
+    ),
+  ];
+  if (reports.routers.length === 0) lines.push(`  ${colors.yellow('no router has reported lately')}`);
+  return ['Reported now:', ...lines].join('\n');
 }

@@ -1,9 +1,9 @@
-import { Type } from 'typebox';
 import { Value } from 'typebox/value';
 import { fault } from '../../protocol/errors.ts';
 import { follow, type StreamEvent } from '../../follow/follow.ts';
 import { askControl, askHost, connectionTo, controlAccess, ProcessListSchema, type Connection } from '../client.ts';
 import { exitCodes } from '../failure.ts';
+import { eventsListedMax, newestEvents } from '../history.ts';
 import { ItemListSchema, ItemSchema, type Item } from '../items.ts';
 import { headerLine, rowLine, table, widthsOf, writeJson, writeYaml, type Column, type Format } from '../output.ts';
 import { readTargets, type Listed } from '../resource-types.ts';
@@ -11,8 +11,6 @@ import { columnsOf, eventColumns, processColumns, stateOf, visible } from '../ta
 import { aborted, type Terminal } from '../terminal.ts';
 
 type Resources = Exclude<Listed, 'events' | 'processes'>;
-
-const EventListSchema = Type.Object({ items: Type.Array(Type.Unknown()), version: Type.Integer() });
 
 export interface GetOptions {
   readonly data: string;
@@ -40,12 +38,14 @@ export async function runGet(terminal: Terminal, words: readonly string[], optio
     } else if (plural === 'events') {
       refuseWatch(options, plural);
       if (names.length > 0) throw fault('usage', 'Events have no names; use describe to see those of one resource.');
-      const { items } = await askControl(connection, { path: '/v1/events' }, EventListSchema);
+      const page = await newestEvents(connection, eventsListedMax);
+      const { items } = page;
       if (options.output === 'name') throw fault('usage', 'Events have no names.', { field: '--output' });
       if (isTable(options.output)) {
         separate(terminal, index);
         const columns = eventColumns(terminal.nowMs(), options.output === 'wide');
         terminal.out.write(table(columns, items, terminal.out.colors));
+        if (page.version > items.length) terminal.err.write(`These are the newest of ${page.version} events.\n`);
       } else collected.push(...items);
     } else {
       const list = await listOf(connection, plural, names);
@@ -154,14 +154,14 @@ async function watch(
   const { url, token } = await controlAccess(connection);
   const interrupted = terminal.interrupted();
   const printer = new WatchPrinter(terminal, plural, format, first.items, names);
-  let position = names.length === 0 ? String(first.version) : undefined;
   const following = follow({
     url: `${url}/v1/${plural}?watch=true`,
     token,
-    position: () => position,
-    onEvent: (event) => {
-      printer.take(event);
-      if (event.id !== undefined) position = event.id;
+    // Each connection starts with all items: the control plane tells changes of a status only of items that it told.
+    position: () => undefined,
+    onEvent: (event) => printer.take(event),
+    onLive: (live) => {
+      if (!live) printer.restart();
     },
   });
   await aborted(interrupted);
@@ -179,8 +179,8 @@ export class WatchPrinter {
   readonly #singular: string;
   /** What was printed last of each item, to leave out repetitions. */
   readonly #printed = new Map<string, Item>();
-  /** Items seen since the stream began again from the start, until it says that it is complete. */
-  #since: Set<string> | undefined;
+  /** Items seen since the stream began from the start, until it says that it is complete. */
+  #since: Set<string> | undefined = new Set();
 
   constructor(terminal: Terminal, plural: Resources, format: Format, first: readonly Item[], names: readonly string[]) {
     this.#terminal = terminal;
@@ -193,8 +193,13 @@ export class WatchPrinter {
     for (const item of first) this.#put(item);
   }
 
+  /** The stream begins again: what it does not repeat before it is complete is gone. */
+  restart(): void {
+    this.#since = new Set();
+  }
+
   take(event: StreamEvent): void {
-    if (event.type === 'reset') this.#since = new Set();
+    if (event.type === 'reset') this.restart();
     else if (event.type === 'synced') this.#synced();
     else if (event.type === 'put' || event.type === 'delete') {
       const item = itemOf(event.data);
