@@ -100,7 +100,7 @@ export class LogProof {
   readonly #database: DatabaseSync;
   readonly #rows: Iterator<Record<string, unknown>>;
   readonly #mark: Mark | undefined;
-  readonly #hadShm: boolean;
+  readonly #made: readonly string[];
   #counter = 0;
   #position = 0;
   #chain = chainStart;
@@ -111,7 +111,8 @@ export class LogProof {
     const marked = readMark(files.mark);
     this.#mark = marked?.mark;
     this.#counter = marked?.counter ?? 1;
-    this.#hadShm = existsSync(`${files.database}-shm`);
+    // Reading in WAL mode makes these, empty, if they are missing; what was there before stays.
+    this.#made = [`${files.database}-shm`, files.wal].filter((file) => !existsSync(file));
     let database: DatabaseSync | undefined;
     try {
       database = new DatabaseSync(files.database, { readOnly: true });
@@ -123,8 +124,10 @@ export class LogProof {
       this.#rows = database.prepare('SELECT position, head, payload, chain FROM record ORDER BY position').iterate();
     } catch (thrown) {
       database?.close();
-      this.#removeShm();
-      throw asOpenFault(files, thrown);
+      const refused = asOpenFault(files, thrown);
+      // While another process has the log open, what appeared meanwhile is its own.
+      if (refused.code !== 'folder-in-use') this.#removeMade();
+      throw refused;
     }
     if (this.#mark?.position === 0) this.#compareMark();
   }
@@ -174,11 +177,11 @@ export class LogProof {
 
   close(): void {
     this.#database.close();
-    this.#removeShm();
+    this.#removeMade();
   }
 
-  #removeShm(): void {
-    if (!this.#hadShm) rmSync(`${this.#files.database}-shm`, { force: true });
+  #removeMade(): void {
+    for (const file of this.#made) rmSync(file, { force: true });
   }
 
   #checkFormat(): void {

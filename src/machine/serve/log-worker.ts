@@ -1,6 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert, unreachable } from '../../kernel/assert.ts';
-import { asFault } from '../../protocol/problem.ts';
+import { Fault } from '../../kernel/fault.ts';
 import { createIfMissing, logFiles, LogProof, LogWriter } from './log-file.ts';
 import type { FromWorker, ToWorker } from './log-messages.ts';
 
@@ -26,12 +26,18 @@ port.on('message', (message: ToWorker) => {
   try {
     post(answer(message));
   } catch (thrown) {
-    const { code, message: text, field } = asFault(thrown);
     if (phase.name === 'proving') phase.proof.close();
     phase = { name: 'stopped' };
-    post({ type: 'failed', code, message: text, field });
+    post(failureOf(thrown));
   }
 });
+
+function failureOf(thrown: unknown): FromWorker {
+  if (thrown instanceof Fault)
+    return { type: 'failed', code: thrown.code, message: thrown.message, field: thrown.field };
+  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  return { type: 'failed', code: 'internal', message, field: undefined };
+}
 
 function post(message: FromWorker): void {
   port?.postMessage(message);
