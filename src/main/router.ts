@@ -13,13 +13,13 @@ import { openVerifier } from '../trust/signature.ts';
 runProcess({
   boot: RouterBootSchema,
   async start(boot, life) {
-    let status: ReturnType<typeof pushStatus> | undefined;
+    let status: ReturnType<typeof pushStatus> = { changed: () => undefined, stop: () => undefined };
     const routing = await Routing.load({
       fleet: boot.fleet,
       folder: boot.folder,
       verifier: openVerifier(boot.publicKeyFile),
       onProblem: (problem) => life.log.warn({ code: problem.code }, problem.message),
-      onChanged: () => status?.changed(),
+      onChanged: () => status.changed(),
     });
     const metrics = new RouterMetrics({
       version: () => routing.table.position?.version ?? 0,
@@ -48,7 +48,7 @@ runProcess({
     });
     return {
       async stop() {
-        status?.stop();
+        status.stop();
         await data.stop();
         await admin.stop();
         await routing.stop();

@@ -89,6 +89,8 @@ class Front {
   readonly #sockets = new Set<Socket>();
   readonly #answering = new Map<Duplex, number>();
   readonly #underWay = new Set<Promise<void>>();
+  /** Connections on which something malformed came: nothing behind it is understood, or answered. */
+  readonly #distrusted = new WeakSet<Duplex>();
   #stopping = false;
 
   constructor(options: ProxyServerOptions) {
@@ -103,6 +105,10 @@ class Front {
 
   request(request: IncomingMessage, response: ServerResponse): void {
     const { socket } = request;
+    if (this.#distrusted.has(socket)) {
+      request.on('error', () => undefined);
+      return;
+    }
     this.#answering.set(socket, (this.#answering.get(socket) ?? 0) + 1);
     response.on('close', () => {
       const left = (this.#answering.get(socket) ?? 1) - 1;
@@ -128,6 +134,9 @@ class Front {
   }
 
   clientError(error: Error, socket: Duplex): void {
+    // The sender still reads the problem that it got; what it goes on to send does not matter.
+    if (this.#distrusted.has(socket)) return;
+    this.#distrusted.add(socket);
     const reason = faultOfParser(error);
     this.#options.onMalformed?.(reason);
     // An answer in progress on this connection cannot be told from the problem: cut it.
@@ -189,6 +198,7 @@ class Front {
     } catch (thrown) {
       const reason = asFault(thrown);
       onMalformed?.(reason);
+      this.#distrusted.add(request.socket);
       request.on('error', () => undefined);
       await refuseAndClose(request, response, reason);
       return;

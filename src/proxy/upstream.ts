@@ -1,7 +1,7 @@
 import { Agent, request, type ClientRequest, type IncomingMessage } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { proxyBounds } from './bounds.ts';
-import type { RawHeaders } from './headers.ts';
+import { valuesOf, type RawHeaders } from './headers.ts';
 
 /** What is sent to an address, but for its body. Headers are end-to-end ones, Host included. */
 export interface UpstreamHead {
@@ -69,7 +69,7 @@ export class Upstreams {
         port,
         method: head.method,
         path: head.path,
-        headers: framed(head, events.expectsConsent),
+        headers: framed(head, url.host, events.expectsConsent),
         setHost: false,
         ...(head.upgrade === undefined && !head.fresh
           ? { agent: this.#agent }
@@ -155,8 +155,10 @@ export class Upstreams {
   }
 }
 
-function framed(head: UpstreamHead, expectsConsent: boolean): string[] {
+function framed(head: UpstreamHead, host: string, expectsConsent: boolean): string[] {
   const headers = [...head.headers];
+  // HTTP/1.0 knows requests without Host; what goes on is HTTP/1.1, which does not.
+  if (valuesOf(headers, 'host').length === 0) headers.push('Host', host);
   if (head.upgrade !== undefined) headers.push('Connection', 'Upgrade', 'Upgrade', head.upgrade);
   else headers.push('Connection', head.fresh ? 'close' : 'keep-alive');
   if (expectsConsent) headers.push('Expect', '100-continue');

@@ -34,7 +34,7 @@ export class RouterMetrics {
       buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10],
       registers,
     });
-    const gauge = (name: string, help: string, value: () => number): void => {
+    const gauge = (name: string, help: string, value: () => number): Gauge =>
       new Gauge({
         name,
         help,
@@ -43,7 +43,6 @@ export class RouterMetrics {
           this.set(value());
         },
       });
-    };
     gauge('cellwright_router_table_version', 'Version of the routing table', read.version);
     gauge('cellwright_router_table_tenants', 'Tenants in the routing table', read.tenants);
     gauge('cellwright_router_table_live', '1 while the stream of the routing table is live', () =>
