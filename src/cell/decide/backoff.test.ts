@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { backoffMs, backoffMsMax, backoffMsMin } from './backoff.ts';
 
 test('the pause doubles from its least to its most, and never leaves them', () => {

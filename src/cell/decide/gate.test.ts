@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { Value } from 'typebox/value';
 import { CellNameSchema, TenantNameSchema } from '../../protocol/names.ts';
 import { admit, type Admission, type GateView, type Standing } from './gate.ts';

@@ -8,6 +8,7 @@ import {
   type Server,
   type ServerResponse,
 } from 'node:http';
+import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
@@ -128,7 +129,11 @@ describe('a cell', () => {
   }
   const acme = (epoch: number, to = 'tokyo-1') => ({ tenant: 'acme', cell: to, epoch });
 
-  async function ask(path: string, init: RequestInit = {}, tenant = 'acme'): Promise<Answered> {
+  async function ask(
+    path: string,
+    init: { method?: string; body?: string; headers?: Record<string, string> } = {},
+    tenant = 'acme',
+  ): Promise<Answered> {
     const response = await fetch(`${url}${path}`, { ...init, headers: { 'x-tenant': tenant, ...init.headers } });
     const text = await response.text();
     return { status: response.status, headers: response.headers, json: text === '' ? {} : JSON.parse(text) };
@@ -336,7 +341,7 @@ describe('a cell', () => {
 
     const upgrade = { connection: 'Upgrade', upgrade: 'echo', 'x-tenant': 'acme' };
     const sent = httpRequest(url, { headers: upgrade }).end();
-    const [, socket] = await once(sent, 'upgrade');
+    const [, socket] = (await once(sent, 'upgrade')) as [IncomingMessage, Socket];
     socket.write('hello');
     assert.equal(String((await once(socket, 'data'))[0]), 'hello');
     socket.destroy();

@@ -12,7 +12,7 @@ import { RoutingFrameSchema, SignedSchema, type RoutingFrame, type Signed } from
 import type { CellStatus } from '../../protocol/status.ts';
 import type { Machine } from '../../machine/decide/machine.ts';
 import { openRuntime, type Runtime } from '../../machine/serve/runtime.ts';
-import { follow, pushStatus, type Following, type StreamEvent } from '../../follow/follow.ts';
+import type { Following, pushStatus, StreamEvent } from '../../follow/follow.ts';
 import type { Life, Stoppable } from '../../process/life.ts';
 import { openVerifier, type Verifier } from '../../trust/signature.ts';
 import type { Closed, GateView } from '../decide/gate.ts';
@@ -96,6 +96,8 @@ class Cell implements Stoppable {
     const problem = await this.#desired.load();
     if (problem !== undefined) this.#life.log.error({ code: problem.code }, problem.message);
     this.#activate();
+    // Loaded when the cell listens and its log is being replayed: neither waits for an HTTP client.
+    const { follow, pushStatus } = await import('../../follow/follow.ts');
     this.#status = pushStatus({ controlUrl, token, read: () => this.#readStatus() });
     this.#following = follow({
       url: new URL(`/v1/agents/cells/${name}?watch=true`, controlUrl).href,

@@ -17,6 +17,8 @@ import { parseJson, readBody, refuse, sendProblem, sendRefusal } from './answer.
 /** Signed frames that somebody carries here, in one request. */
 export const carriedFramesBytesMax = 16 * limits.machineInputBytesMax;
 const carriedFramesMax = 10_000;
+/** Unbounded (0): uploads may take long, and `proxyBounds.idleTimeoutMs` ends the silent ones. */
+const bodyTimeMsMax = 0;
 
 export const framesPath = '/.cellwright/frames';
 const CarriedFramesSchema = Type.Object({
@@ -62,11 +64,11 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
   const server = createServer({
     maxHeaderSize: proxyBounds.headBytesMax,
     headersTimeout: proxyBounds.headTimeoutMs,
-    requestTimeout: 0,
+    requestTimeout: bodyTimeMsMax,
     keepAliveTimeout: proxyBounds.keepAliveTimeoutMs,
     connectionsCheckingInterval: proxyBounds.connectionsCheckingIntervalMs,
     requireHostHeader: false,
-    // What would be refused is not upgraded, but answered as any other request.
+    // What would be refused is not upgraded, but answered like every other request.
     shouldUpgradeCallback: (request) => isTunnel(request) && wouldUpgrade(options, request),
   });
   server.maxHeadersCount = 0;
@@ -83,7 +85,10 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
     server.on(event, (request: IncomingMessage, response: ServerResponse) => enter(options, request, response));
   }
   server.on('upgrade', (request, socket, head) => {
-    if (!(socket instanceof Socket)) return void socket.destroy();
+    if (!(socket instanceof Socket)) {
+      socket.destroy();
+      return;
+    }
     socket.on('error', () => undefined);
     const response = new ServerResponse(request);
     response.shouldKeepAlive = false;

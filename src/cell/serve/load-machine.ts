@@ -15,7 +15,7 @@ export async function loadMachine(source: MachineSource): Promise<Machine> {
   } catch (cause) {
     throw unloadable(file, cause instanceof Error ? cause.message : String(cause), 'spec.machine.module', cause);
   }
-  const value = typeof exported === 'object' && exported !== null ? Reflect.get(exported, name) : undefined;
+  const value = new Map<string, unknown>(Object.entries(exported ?? {})).get(name);
   if (isMachine(value)) return value;
   if (value === undefined) {
     const names = Object.keys(exported ?? {}).join(', ') || 'nothing';

@@ -105,7 +105,7 @@ class Supervisor implements RunningWorkload {
     await writeFileAtomically(join(folder, recordFile), JSON.stringify({ instance }));
     if (this.#stopping.signal.aborted) return 'the cell stops';
     const guardian = fork(guardianFile, [], {
-      env: environment({}),
+      env: environment(new Map()),
       execArgv: [],
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
@@ -129,11 +129,11 @@ class Supervisor implements RunningWorkload {
     const values: Readonly<Record<string, string>> = { port: String(port), data: join(folder, 'workload'), cell };
     const fill = (text: string) =>
       text.replace(/\{(port|data|cell)\}/g, (whole, name: string) => values[name] ?? whole);
-    const given = Object.entries(workload.env ?? {}).map(([name, value]) => [name, fill(value)]);
+    const given = new Map(Object.entries(workload.env ?? {}).map(([name, value]) => [name, fill(value)] as const));
     return {
       instance,
       command: workload.command.map(fill),
-      env: environment(Object.fromEntries(given)),
+      env: environment(given),
       directory: workload.directory ?? join(folder, 'workload'),
     };
   }
@@ -186,12 +186,14 @@ function outcomeOf(
   });
 }
 
-function environment(given: Readonly<Record<string, string>>): Record<string, string> {
-  const inherited = inheritedVariables.flatMap((name) => {
+function environment(given: ReadonlyMap<string, string>): Record<string, string> {
+  const variables: Record<string, string> = {};
+  for (const name of inheritedVariables) {
     const value = process.env[name];
-    return value === undefined ? [] : [[name, value]];
-  });
-  return { ...Object.fromEntries(inherited), ...given };
+    if (value !== undefined) variables[name] = value;
+  }
+  for (const [name, value] of given) variables[name] = value;
+  return variables;
 }
 
 /** A stranger on the port would be taken for the workload, and be sent its tenants' requests. */
