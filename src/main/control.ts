@@ -1,10 +1,8 @@
-import { readFile } from 'node:fs/promises';
 import { ControlBootSchema } from '../protocol/boot.ts';
-import { fault } from '../protocol/errors.ts';
 import { asFault } from '../protocol/problem.ts';
 import { runProcess, type Life, type Stoppable } from '../process/life.ts';
 import { openSigner } from '../trust/signature.ts';
-import { secretBytes } from '../trust/token.ts';
+import { readSecretFile } from '../trust/token.ts';
 import { openRuntime } from '../machine/serve/runtime.ts';
 import type { ControlBoot } from '../protocol/boot.ts';
 import { fleetMachine } from '../control/decide/fleet.ts';
@@ -31,7 +29,7 @@ async function start(boot: ControlBoot, life: Life): Promise<Stoppable> {
 }
 
 async function startParts(boot: ControlBoot, life: Life): Promise<Stoppable> {
-  const secret = await readSecret(boot.secretFile);
+  const secret = await readSecretFile(boot.secretFile);
   const signer = openSigner(boot.privateKeyFile);
   const runtime = await openRuntime({
     folder: boot.folder,
@@ -57,19 +55,4 @@ async function startParts(boot: ControlBoot, life: Life): Promise<Stoppable> {
     await runtime.close();
     throw thrown;
   }
-}
-
-async function readSecret(file: string): Promise<Uint8Array> {
-  const secret = await readFile(file).catch((cause: unknown) => {
-    throw fault('file-unreadable', `${file} cannot be read. Restore it from a backup of the data folder.`, {
-      field: file,
-      cause,
-    });
-  });
-  if (secret.length >= secretBytes) return secret;
-  throw fault(
-    'file-unreadable',
-    `${file} holds ${secret.length} bytes, a secret has ${secretBytes}. Restore it from a backup.`,
-    { field: file },
-  );
 }

@@ -44,8 +44,18 @@ export function parseResource(
       { field: join(path, field) },
     );
   }
+  const { spec } = given;
+  if (kind === 'Blueprint' && isObject(spec) && !('machine' in spec) && !('workload' in spec)) {
+    throw fault(
+      'resource-invalid',
+      `Blueprint ${String(given['name'])}: ${join(path, 'spec')} must hold either machine or workload.`,
+      {
+        field: join(path, 'spec'),
+      },
+    );
+  }
   const filled = Value.Default(schemaOf[kind], Value.Clone(given));
-  const error = firstError(schemaFor(kind, given['spec']), filled);
+  const error = firstError(schemaFor(kind, spec), filled);
   if (error !== undefined) {
     const title = typeof given['name'] === 'string' ? `${kind} ${given['name']}` : kind;
     const field = join(path, error.field);
@@ -96,13 +106,10 @@ export function invalidDocument(schema: TSchema, value: unknown): Fault {
 function schemaFor(kind: Kind, spec: unknown): TSchema {
   if (kind !== 'Blueprint' || !isObject(spec)) return schemaOf[kind];
   const [machine, workload] = BlueprintSpecSchema.anyOf;
-  if ('machine' in spec || 'workload' in spec) {
-    return Type.Object(
-      { ...schemaOf.Blueprint.properties, spec: 'machine' in spec ? machine : workload },
-      { additionalProperties: false },
-    );
-  }
-  return schemaOf.Blueprint;
+  return Type.Object(
+    { ...schemaOf.Blueprint.properties, spec: 'machine' in spec ? machine : workload },
+    { additionalProperties: false },
+  );
 }
 
 interface FieldError {
@@ -128,9 +135,6 @@ function firstError(schema: TSchema, value: unknown): FieldError | undefined {
       field: fieldOf([...at, String(unknown)]),
       expected: `is not known here${known.length === 0 ? '' : `; known are ${known.join(', ')}`}`,
     };
-  }
-  if (here === BlueprintSpecSchema || at.join('/') === 'spec') {
-    if (schema === schemaOf.Blueprint) return { field: 'spec', expected: 'must hold either machine or workload' };
   }
   const description = descriptionOf(here);
   const expected = error.keyword === 'pattern' && description !== undefined ? `must be ${description}` : error.message;

@@ -1,6 +1,6 @@
 import swagger from '@fastify/swagger';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, type RawServerDefault } from 'fastify';
+import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type RawServerDefault } from 'fastify';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Type, type TSchema } from 'typebox';
 import { fault } from '../../protocol/errors.ts';
@@ -76,7 +76,7 @@ export async function startControlServer(options: ControlServerOptions): Promise
   };
   const app: ControlApp = Fastify({
     loggerInstance: options.log,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: limits.controlBodyBytesMax,
     exposeHeadRoutes: false,
     forceCloseConnections: true,
