@@ -1,4 +1,4 @@
-import { open, mkdir, readFile, readdir, rename, rm } from 'node:fs/promises';
+import { open, mkdir, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { Type, type Static, type TSchema } from 'typebox';
@@ -119,7 +119,7 @@ async function checkFormat(folder: string, purpose: string): Promise<boolean> {
 /** Writes and removes a file, because permission bits say nothing to root or on a read-only disk. */
 async function probeWritable(folder: string): Promise<void> {
   try {
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     const probe = join(folder, `.probe.${process.pid}.tmp`);
     const file = await open(probe, 'w');
     await file.close();
@@ -137,7 +137,7 @@ function takeLock(folder: string, readOnly = false): DatabaseSync {
   let lock: DatabaseSync | undefined;
   try {
     lock = new DatabaseSync(join(folder, lockFile), { timeout: 0, readOnly });
-    lock.exec(readOnly ? 'BEGIN; SELECT count(*) FROM sqlite_schema' : 'BEGIN EXCLUSIVE');
+    lock.exec(readOnly ? 'BEGIN; SELECT count(*) FROM sqlite_schema' : 'PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
     held.add(lock);
     return lock;
   } catch (cause) {
@@ -174,6 +174,24 @@ function unwritable(folder: string, cause: unknown) {
   });
 }
 
+/**
+ * Makes a folder and those above it. Not `mkdir` with `recursive`: where the parent exists and the
+ * system still says ENOENT (below /proc), that one tries for ever.
+ */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (cause) {
+    if (isSystemError(cause, 'EEXIST') && (await stat(path)).isDirectory()) return;
+    const above = dirname(path);
+    if (!isSystemError(cause, 'ENOENT') || above === path) throw cause;
+    await makeFolder(above);
+    await mkdir(path).catch((again: unknown) => {
+      if (!isSystemError(again, 'EEXIST')) throw again;
+    });
+  }
+}
+
 let temporaryFiles = 0;
 
 /** Temporary file, sync, rename, sync of the folder: after a crash the file is the old one or the new one, whole. */
@@ -185,7 +203,7 @@ export async function writeFileAtomically(
   const folder = dirname(path);
   temporaryFiles += 1;
   const temporaryPath = join(folder, `.${basename(path)}.${process.pid}.${temporaryFiles}.tmp`);
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   try {
     const file = await open(temporaryPath, 'w', options.mode ?? 0o644);
     try {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { nextPort, portMax, portMin } from './ports.ts';
 
 it('a port is below the ephemeral range, promised to nobody else, and not tried before', () => {

@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { assert } from '../../kernel/assert.ts';
 import type { Boot } from '../../protocol/boot.ts';
@@ -38,7 +37,6 @@ export interface ChildrenOptions {
  */
 export async function prepareChild(options: ChildrenOptions, name: string): Promise<Command> {
   const folder = folderOf(options.data, name);
-  await mkdir(folder, { recursive: true });
   const tokenFile = join(folder, 'token');
   const { secret } = options.identity;
   const principal = principalOf(name);
