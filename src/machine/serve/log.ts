@@ -62,6 +62,7 @@ class LogThread implements Log {
       if (message.type === 'failed') this.#stop(faultOf(message));
       else this.#receive(message);
     });
+    worker.on('exit', () => this.#stop(fault('internal', 'The thread of the log ended by itself')));
     worker.on('error', (error) => {
       const { message } = asFault(error);
       this.#stop(fault('internal', `The thread of the log failed: ${message}`, { cause: error }));

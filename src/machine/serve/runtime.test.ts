@@ -269,7 +269,7 @@ test('a flipped byte anywhere in the files of a killed process is detected or ha
   ok(detected > 0);
 });
 
-const child = join(import.meta.dirname, 'testing', 'kill-child.ts');
+const child = join(import.meta.dirname, '../../../test/machine', 'kill-child.ts');
 const quiet = '--disable-warning=ExperimentalWarning';
 
 /** Writes a small log in a process that is then killed, so that the write-ahead log stays. */
@@ -334,7 +334,7 @@ test('after a failed write nothing is acknowledged, onStopped is called once, an
   const folder = newFolder();
   // No file may grow beyond a limit: the write fails as on a disk that refuses it.
   const script = `ulimit -f 2000; exec "$0" "$@"`;
-  const program = join(import.meta.dirname, 'testing', 'full-disk-child.ts');
+  const program = join(import.meta.dirname, '../../../test/machine', 'full-disk-child.ts');
   const worker = spawn('sh', ['-c', script, process.execPath, quiet, program, folder], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });

@@ -1,5 +1,5 @@
-import { orders } from '../../../../examples/orders/machine.ts';
-import { openRuntime } from '../runtime.ts';
+import { orders } from '../../examples/orders/machine.ts';
+import { openRuntime } from '../../src/machine/serve/runtime.ts';
 
 /** Executes commands until the log stops, and prints what they came to: `full-disk-child.ts FOLDER`. */
 const [folder = ''] = process.argv.slice(2);

@@ -1,5 +1,5 @@
-import { orders } from '../../../../examples/orders/machine.ts';
-import { openRuntime } from '../runtime.ts';
+import { orders } from '../../examples/orders/machine.ts';
+import { openRuntime } from '../../src/machine/serve/runtime.ts';
 
 /**
  * Executes keyed commands as fast as they are acknowledged, 16 at a time, and writes each key to
