@@ -72,7 +72,7 @@ export interface UpResult {
 const address = '127.0.0.1';
 /** INTERFACE asks for less than a minute; after this, what is missing is a problem and the rest goes on. */
 export const readyWaitMsMax = 45_000;
-const lookEveryMs = 50;
+const lookEveryMs = 100;
 /** Problems of the host itself that are kept; processes have at most one each. The first ones say most. */
 const ownProblemsMax = 100;
 const AppliedSchema = Type.Object({ sha256: Type.String() });
@@ -236,19 +236,21 @@ class Start {
     const router = supervisor.process(routerName);
     const missing = [control, router].filter((process) => !hasArrived(process)).map((process) => process?.name ?? '?');
     const local = host.cells().map(({ name }): string => name);
-    if (control?.phase !== 'serving')
-      return [...missing, ...local.filter((name) => !hasArrived(supervisor.process(name)))];
     try {
-      const fleet = await this.#client.fleet(this.#deadline);
-      const cells = new Set([...local, ...fleet.cells]);
+      const cells = control?.phase === 'serving' ? await this.#client.cells(this.#deadline) : [];
+      for (const name of new Set([...local, ...cells])) {
+        if (!hasArrived(supervisor.process(name))) missing.push(name);
+      }
+      if (missing.length > 0 || control?.phase !== 'serving') return missing;
+      // The table is large: it is asked for when nothing else is missing any more.
+      const routing = await this.#client.routing(this.#deadline);
       for (const name of cells) {
-        const cell = supervisor.process(name);
-        if (!hasArrived(cell)) missing.push(name);
-        else if (cell?.phase === 'serving' && !fleet.addressed.has(name)) missing.push(`the address of ${name}`);
+        if (supervisor.process(name)?.phase === 'serving' && !routing.addressed.has(name))
+          missing.push(`the address of ${name}`);
       }
       if (router?.phase === 'serving' && router.adminUrl !== undefined) {
         const routed = await this.#client.routedVersion(router.adminUrl, this.#deadline);
-        if (routed < fleet.tableVersion) missing.push('the routing table');
+        if (routed === undefined || routed < routing.version) missing.push('the routing table');
       }
     } catch (thrown) {
       // It died between two looks: supervision says so, and the next look finds it.

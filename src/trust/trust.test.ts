@@ -66,11 +66,14 @@ describe('tokens', () => {
   const secret = Buffer.alloc(secretBytes, 7);
   const principal: fc.Arbitrary<Principal> = fc.oneof(
     fc.constant<Principal>({ role: 'admin' }),
-    fc.record({
-      role: fc.constant('agent' as const),
-      kind: fc.constantFrom('host' as const, 'router' as const, 'cell' as const),
-      name: fc.stringMatching(/^[a-z0-9-]{1,63}$/),
-    }),
+    fc.record(
+      {
+        role: fc.constant('agent' as const),
+        kind: fc.constantFrom('host' as const, 'router' as const, 'cell' as const),
+        name: fc.stringMatching(/^[a-z0-9-]{1,63}$/),
+      },
+      { noNullPrototype: true },
+    ),
   );
 
   it('say whose they are to whoever has the secret, and nothing to others', () => {

@@ -6,21 +6,21 @@ import { Fault } from '../../kernel/fault.ts';
 import { errorTable, fault, type ErrorCode } from '../../protocol/errors.ts';
 import { ProblemSchema } from '../../protocol/problem.ts';
 import type { Resource } from '../../protocol/resources.ts';
-import { RoutingSnapshotSchema } from '../../protocol/routing.ts';
+import { RoutingSnapshotSchema, SignedSchema } from '../../protocol/routing.ts';
 import type { Verifier } from '../../trust/signature.ts';
 
 const NamesSchema = Type.Object({ items: Type.Array(Type.Object({ name: Type.String() })) });
-const TableSchema = Type.Object({ version: Type.Integer() });
+/** A router that never had a frame has no version. */
+const TableSchema = Type.Object({ version: Type.Union([Type.Integer(), Type.Null()]) });
+const RoutingSchema = Type.Object({ signed: SignedSchema });
 
 /** An apply of the largest file takes seconds; anything else answers at once. */
 const answerTimeoutMs = 30_000;
 const retryEveryMs = 100;
 
-/** What the control plane says the fleet is. */
-export interface FleetView {
-  readonly cells: readonly string[];
-  /** Version of the routing table, and the cells to which it has an address. */
-  readonly tableVersion: number;
+/** The routing table as the control plane has it: its version, and the cells to which it has an address. */
+export interface RoutingView {
+  readonly version: number;
   readonly addressed: ReadonlySet<string>;
 }
 
@@ -54,21 +54,24 @@ export class FleetClient {
     }
   }
 
-  async fleet(signal: AbortSignal): Promise<FleetView> {
+  /** Names of the cells of the fleet. */
+  async cells(signal: AbortSignal): Promise<readonly string[]> {
     const { items } = await this.#ask('/v1/cells', NamesSchema, { signal });
-    const signed = await this.#ask('/v1/routing', Type.Unknown(), { signal });
-    const table = this.#options.verifier.verify(signed, RoutingSnapshotSchema);
-    return {
-      cells: items.map(({ name }) => name),
-      tableVersion: table.version,
-      addressed: new Set(table.cells.flatMap((cell) => ('address' in cell ? [cell.name] : []))),
-    };
+    return items.map(({ name }) => name);
   }
 
-  /** Version of the table that a router routes by. */
-  async routedVersion(adminUrl: string, signal: AbortSignal): Promise<number> {
+  /** Asks for the whole table: not to be asked often. */
+  async routing(signal: AbortSignal): Promise<RoutingView> {
+    const { signed } = await this.#ask('/v1/routing', RoutingSchema, { signal });
+    const table = this.#options.verifier.verify(signed, RoutingSnapshotSchema);
+    const addressed = table.cells.flatMap((cell) => ('address' in cell ? [cell.name] : []));
+    return { version: table.version, addressed: new Set(addressed) };
+  }
+
+  /** Version of the table that a router routes by; undefined while it has none. */
+  async routedVersion(adminUrl: string, signal: AbortSignal): Promise<number | undefined> {
     const { version } = await this.#ask(new URL('/debug/table', adminUrl).href, TableSchema, { signal });
-    return version;
+    return version ?? undefined;
   }
 
   close(): void {
