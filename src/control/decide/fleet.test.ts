@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { openInMemory, type MemoryInstance } from '../../machine/decide/memory.ts';
 import type { CellName, FleetId } from '../../protocol/names.ts';
 import type { RoutingFrame } from '../../protocol/routing.ts';
