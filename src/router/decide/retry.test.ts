@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { Value } from 'typebox/value';
 import { CellNameSchema } from '../../protocol/names.ts';
 import { limits } from '../../protocol/limits.ts';

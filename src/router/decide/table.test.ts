@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { Value } from 'typebox/value';
 import { CellNameSchema, FleetIdSchema, TenantNameSchema } from '../../protocol/names.ts';
 import { RoutingFrameSchema, type RoutedCell, type RoutedTenant, type RoutingFrame } from '../../protocol/routing.ts';

@@ -704,7 +704,7 @@ test('a WebSocket is a tunnel both ways, stamped like any request', async () => 
   const onUpgrade = (incoming: IncomingMessage, socket: Socket, head: Buffer): void => {
     epoch = incoming.headers['cellwright-epoch'];
     sockets.handleUpgrade(incoming, socket, head, (webSocket) => {
-      webSocket.on('message', (data) => webSocket.send(`echo ${String(data)}`));
+      webSocket.on('message', (data: Buffer) => webSocket.send(`echo ${data.toString()}`));
     });
   };
   cells.tokyo.server.on('upgrade', onUpgrade);
@@ -713,8 +713,8 @@ test('a WebSocket is a tunnel both ways, stamped like any request', async () => 
   await new Promise<void>((resolve, reject) => {
     client.on('error', reject);
     client.on('open', () => client.send('one'));
-    client.on('message', (data) => {
-      received.push(String(data));
+    client.on('message', (data: Buffer) => {
+      received.push(data.toString());
       if (received.length === 1) client.send('x'.repeat(200_000));
       else client.close();
     });

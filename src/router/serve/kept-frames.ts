@@ -63,7 +63,7 @@ export class KeptFrames {
 
   /** Whether the changes have outgrown their bounds. */
   get isFull(): boolean {
-    return this.#frames.length > keptBounds.changesMax || this.#changeBytes > keptBounds.changeBytesMax;
+    return this.#frames.length - 1 > keptBounds.changesMax || this.#changeBytes > keptBounds.changeBytesMax;
   }
 
   /** Keeps a frame that the table took. A snapshot takes the place of everything before it. */
