@@ -32,6 +32,10 @@ export function panel(fleet: PanelFleet, items: readonly Resource[], data: strin
   return parts.join('');
 }
 
+interface Named {
+  readonly name: string;
+}
+
 function cellTable({ cells, held }: PanelFleet, items: readonly Resource[], colors: Colors): string {
   if (cells.length === 0) return 'no cells yet: cellwright apply -f FILE\n';
   const jurisdictions = new Map(
@@ -39,10 +43,12 @@ function cellTable({ cells, held }: PanelFleet, items: readonly Resource[], colo
   );
   return table(
     [
-      { title: 'CELL', text: ({ name }: { readonly name: string }) => name },
+      { title: 'CELL', text: ({ name }: Named) => name },
       { title: 'JURISDICTION', text: ({ name }) => jurisdictions.get(name) ?? '' },
       { title: 'TENANTS', text: ({ name }) => tenantsIn(jurisdictions.get(name), items) },
-      { title: 'HELD', text: ({ name }) => (held.includes(name) ? 'yes' : 'no') },
+      ...(cells.some(({ name }) => held.includes(name))
+        ? [{ title: 'HELD', text: ({ name }: Named) => (held.includes(name) ? 'yes' : 'no') }]
+        : []),
     ],
     cells,
     colors,

@@ -38,6 +38,7 @@ export class Progress {
   readonly #entries = new Map<string, Entry>();
   readonly #startMs: number;
   #drawn = 0;
+  #ended = false;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(output: Output, nowMs: () => number) {
@@ -66,7 +67,7 @@ export class Progress {
     const before = this.#entries.get(name);
     if (before?.state === state && before.message === message) return;
     this.#entries.set(name, { state, message, fromMs: before?.fromMs ?? nowMs, atMs: nowMs });
-    if (!this.#output.isTTY) {
+    if (!this.#isLive) {
       const { colors } = this.#output;
       const why = message === undefined ? '' : `: ${printable(message)}`;
       this.#output.write(`${seconds(nowMs - this.#startMs)} ${printable(name)} ${paintState(state, colors)}${why}\n`);
@@ -79,15 +80,20 @@ export class Progress {
   /** What belongs to no process: a line above the list. */
   #note(text: string): void {
     const line = `${seconds(this.#nowMs() - this.#startMs)} ${printable(text)}\n`;
-    if (this.#output.isTTY) this.#redraw(line);
+    if (this.#isLive) this.#redraw(line);
     else this.#output.write(line);
   }
 
-  /** Leaves the list as it is; nothing is redrawn any more. */
+  /** Leaves the list as it is; what happens from now on is a line each. */
   end(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
-    if (this.#output.isTTY) this.#redraw();
+    if (this.#isLive && this.#entries.size > 0) this.#redraw();
+    this.#ended = true;
+  }
+
+  get #isLive(): boolean {
+    return this.#output.isTTY && !this.#ended;
   }
 
   #redraw(above = ''): void {

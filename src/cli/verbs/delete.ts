@@ -1,5 +1,6 @@
 import { Type } from 'typebox';
 import { kinds, pluralOf, type Kind } from '../../protocol/resources.ts';
+import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import { askControl, connectionTo, type Connection } from '../client.ts';
 import { exitCodes, reportFailure } from '../failure.ts';
@@ -15,6 +16,9 @@ export interface DeleteOptions {
   readonly dryRun: boolean;
   readonly output?: Format;
 }
+
+/** What is wrong with the fleet is said once, not for each resource. */
+const ofTheFleet = new Set(['control-unreachable', 'fleet-not-running', 'unauthenticated', 'forbidden']);
 
 interface Subject {
   readonly kind: Kind;
@@ -37,6 +41,7 @@ export async function runDelete(terminal: Terminal, words: readonly string[], op
         options.output === 'name' ? '' : ` ${terminal.out.colors.red('deleted')}${options.dryRun ? ' (dry run)' : ''}`;
       terminal.out.write(`${text}${said}\n`);
     } catch (thrown) {
+      if (thrown instanceof Fault && ofTheFleet.has(thrown.code)) throw thrown;
       terminal.err.write(`${text}: `);
       code = reportFailure(terminal.err, thrown);
     }
