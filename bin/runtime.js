@@ -3,9 +3,13 @@
 //   node bin/runtime.js --test 'src/**/*.test.ts'
 // Plain JavaScript for Node 18 and up, because it is what an older Node still has to understand.
 const { spawn } = require('node:child_process');
+const { existsSync } = require('node:fs');
+const { join } = require('node:path');
 
 const majorMin = 24;
-const quietly = '--disable-warning=ExperimentalWarning';
+const options = ['--disable-warning=ExperimentalWarning'];
+/** In a clone, `import 'cellwright'` means the sources. */
+if (existsSync(join(__dirname, '..', 'src'))) options.push('--conditions=cellwright-source');
 
 /** Path of a Node of at least version 24: the running one, or the one that came as a package. */
 function findRuntime() {
@@ -27,7 +31,7 @@ function findRuntime() {
  * on, same exit. An IPC channel lets the child notice that this parent was killed.
  */
 function become(runtime, args) {
-  const child = spawn(runtime, [quietly, ...args], { stdio: ['inherit', 'inherit', 'inherit', 'ipc'] });
+  const child = spawn(runtime, [...options, ...args], { stdio: ['inherit', 'inherit', 'inherit', 'ipc'] });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
   child.on('error', (error) => {
     process.stderr.write(`cellwright could not start ${runtime}: ${error.message}\n`);

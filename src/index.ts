@@ -21,3 +21,5 @@ export type {
 export { openInMemory, type MemoryInstance } from './machine/decide/memory.ts';
 export type { CommandAnswer, RecordedEvent } from './machine/decide/instance.ts';
 export { Fault } from './kernel/fault.ts';
+/** Schemas are TypeBox's; from here, so that a machine needs no other import. */
+export { Type, type Static } from 'typebox';

@@ -1,5 +1,4 @@
-import { Type } from 'typebox';
-import { machine, table } from '../../src/index.ts';
+import { machine, table, Type } from 'cellwright';
 
 const Id = Type.String({ minLength: 1, maxLength: 100 });
 const Item = Type.String({ minLength: 1, maxLength: 100 });
@@ -81,7 +80,7 @@ export const orders = machine({
         {
           item: Type.Optional(Item),
           after: Type.Optional(Id),
-          limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 }),
+          limit: Type.Integer({ minimum: 1, maximum: 100_000, default: 100_000 }),
         },
         strict,
       ),

@@ -1,3 +1,4 @@
+import { registerHooks } from 'node:module';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Fault } from '../../kernel/fault.ts';
@@ -5,8 +6,26 @@ import { fault } from '../../protocol/errors.ts';
 import type { MachineSource } from '../../protocol/resources.ts';
 import { isMachine, type Machine } from '../../machine/decide/machine.ts';
 
+/** The library that a machine gets when it imports `cellwright`: this one, wherever its file lies. */
+const library = new URL(`../../index${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url).href;
+let hooked = false;
+
+/**
+ * Lets a module import `cellwright` without having it installed beside it, and gives it the copy that
+ * runs the cell: a machine made by another copy would not be recognised.
+ */
+function provideLibrary(): void {
+  if (hooked) return;
+  hooked = true;
+  registerHooks({
+    resolve: (specifier, context, next) =>
+      specifier === 'cellwright' ? { url: library, shortCircuit: true } : next(specifier, context),
+  });
+}
+
 /** Loads the machine of a blueprint. Fault `machine-unloadable` names the module and the remedy. */
 export async function loadMachine(source: MachineSource): Promise<Machine> {
+  provideLibrary();
   const file = resolve(source.module);
   const name = source.export ?? 'default';
   let exported: unknown;
@@ -15,7 +34,7 @@ export async function loadMachine(source: MachineSource): Promise<Machine> {
   } catch (cause) {
     throw unloadable(file, cause instanceof Error ? cause.message : String(cause), 'spec.machine.module', cause);
   }
-  const value = new Map<string, unknown>(Object.entries(exported ?? {})).get(name);
+  const value = typeof exported === 'object' && exported !== null ? Reflect.get(exported, name) : undefined;
   if (isMachine(value)) return value;
   if (value === undefined) {
     const names = Object.keys(exported ?? {}).join(', ') || 'nothing';

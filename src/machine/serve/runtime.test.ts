@@ -270,7 +270,7 @@ test('a flipped byte anywhere in the files of a killed process is detected or ha
 });
 
 const child = join(import.meta.dirname, '../../../test/machine', 'kill-child.ts');
-const quiet = '--disable-warning=ExperimentalWarning';
+const nodeOptions = ['--disable-warning=ExperimentalWarning', '--conditions=cellwright-source'];
 
 /** Writes a small log in a process that is then killed, so that the write-ahead log stays. */
 async function killedLog(folder: string): Promise<readonly string[]> {
@@ -288,7 +288,7 @@ async function killedLog(folder: string): Promise<readonly string[]> {
 /** Runs the child from key `first`, kills it after `killAfter` acknowledgements, and returns all acknowledged keys. */
 function runChild(folder: string, first: number, killAfter: number): Promise<readonly number[]> {
   return new Promise((resolve, reject) => {
-    const worker = spawn(process.execPath, [quiet, child, folder, String(first)], {
+    const worker = spawn(process.execPath, [...nodeOptions, child, folder, String(first)], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     const acknowledged: number[] = [];
@@ -335,7 +335,7 @@ test('after a failed write nothing is acknowledged, onStopped is called once, an
   // No file may grow beyond a limit: the write fails as on a disk that refuses it.
   const script = `ulimit -f 2000; exec "$0" "$@"`;
   const program = join(import.meta.dirname, '../../../test/machine', 'full-disk-child.ts');
-  const worker = spawn('sh', ['-c', script, process.execPath, quiet, program, folder], {
+  const worker = spawn('sh', ['-c', script, process.execPath, ...nodeOptions, program, folder], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const lines: string[] = [];
