@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { pushStatus } from '../follow/status.ts';
+import type { pushStatus as PushStatus } from '../follow/status.ts';
 import { runProcess } from '../process/life.ts';
 import { RouterBootSchema } from '../protocol/boot.ts';
 import { fault } from '../protocol/errors.ts';
@@ -13,7 +13,7 @@ import { openVerifier } from '../trust/signature.ts';
 runProcess({
   boot: RouterBootSchema,
   async start(boot, life) {
-    let status: ReturnType<typeof pushStatus> = { changed: () => undefined, stop: () => undefined };
+    let status: ReturnType<typeof PushStatus> = { changed: () => undefined, stop: () => undefined };
     const routing = await Routing.load({
       fleet: boot.fleet,
       folder: boot.folder,
@@ -34,7 +34,8 @@ runProcess({
     life.log.info({ url: data.url, adminUrl: admin.url, position, tenants: routing.table.tenantCount }, 'serving');
 
     const token = await readToken(boot.tokenFile);
-    routing.follow({ controlUrl: boot.controlUrl, token });
+    await routing.follow({ controlUrl: boot.controlUrl, token });
+    const { pushStatus } = await import('../follow/status.ts');
     status = pushStatus({
       controlUrl: boot.controlUrl,
       token,

@@ -1,5 +1,5 @@
 import type { Fault } from '../../kernel/fault.ts';
-import { follow, type Following, type StreamEvent } from '../../follow/follow.ts';
+import type { Following, StreamEvent } from '../../follow/follow.ts';
 import { limits } from '../../protocol/limits.ts';
 import { asFault } from '../../protocol/problem.ts';
 import type { FleetId, TenantName } from '../../protocol/names.ts';
@@ -65,7 +65,9 @@ export class Routing {
     return this.#kept.concerning(tenant);
   }
 
-  follow(stream: { readonly controlUrl: string; readonly token: string }): void {
+  /** Loads what following needs only now: a router that starts again listens first. */
+  async follow(stream: { readonly controlUrl: string; readonly token: string }): Promise<void> {
+    const { follow } = await import('../../follow/follow.ts');
     this.#following = follow({
       url: new URL('/v1/routing?watch=true', stream.controlUrl).href,
       token: stream.token,
