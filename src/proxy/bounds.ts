@@ -9,6 +9,8 @@ export const proxyBounds = {
   headersMax: 100,
   /** From the first byte of a head to its end; slower is answered with 408. */
   headTimeoutMs: 10_000,
+  /** None (0) for the whole of a request: uploads may take long; idleTimeoutMs ends the silent ones. */
+  requestTimeoutMs: 0,
   /** A body that is held (up to limits.heldBodyBytesMax) must have arrived within this. */
   heldBodyTimeoutMs: 30_000,
   /** How often the server looks for connections that are too slow. */

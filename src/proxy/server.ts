@@ -39,8 +39,7 @@ export async function listen(options: ProxyServerOptions): Promise<ProxyServer> 
   const server = createServer({
     maxHeaderSize: proxyBounds.headBytesMax,
     headersTimeout: proxyBounds.headTimeoutMs,
-    // Uploads may take long; idleTimeoutMs and heldBodyTimeoutMs bound the silent and the small ones.
-    requestTimeout: 0,
+    requestTimeout: proxyBounds.requestTimeoutMs,
     keepAliveTimeout: proxyBounds.keepAliveTimeoutMs,
     connectionsCheckingInterval: proxyBounds.connectionsCheckingIntervalMs,
     requireHostHeader: false,

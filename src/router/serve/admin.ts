@@ -4,6 +4,9 @@ import { problemMediaType, problemOf } from '../../protocol/problem.ts';
 import type { RouterMetrics } from './metrics.ts';
 import type { Routing } from './routing.ts';
 
+/** A request to the admin listener has no body worth waiting for. */
+const requestTimeoutMs = 5_000;
+
 /** Answers on a listener of its own, where no tenant can hide them: health, metrics and the table's summary. */
 export async function listenAdmin(options: {
   readonly host: string;
@@ -12,24 +15,28 @@ export async function listenAdmin(options: {
   readonly metrics: RouterMetrics;
 }): Promise<{ readonly url: string; stop(): Promise<void> }> {
   const { routing, metrics } = options;
-  const server = createServer({ requestTimeout: 5_000, headersTimeout: 5_000 }, (request, response) => {
-    request.resume();
-    const path = (request.url ?? '').split('?')[0];
-    if (request.method !== 'GET' && request.method !== 'HEAD') {
-      sendProblem(response, fault('method-not-allowed', 'Only GET and HEAD are offered here.'));
-    } else if (path === '/livez') send(response, 200, 'text/plain', 'ok\n');
-    else if (path === '/readyz') {
-      const ready = routing.table.position !== undefined;
-      send(response, ready ? 200 : 503, 'text/plain', ready ? 'ok\n' : 'no routing table is loaded yet\n');
-    } else if (path === '/metrics') {
-      metrics.text().then(
-        (text) => send(response, 200, metrics.mediaType, text),
-        (cause: unknown) => sendProblem(response, fault('internal', 'The metrics could not be collected.', { cause })),
-      );
-    } else if (path === '/debug/table')
-      send(response, 200, 'application/json', `${JSON.stringify(summaryOf(routing))}\n`);
-    else sendProblem(response, fault('not-found', 'Known here: /livez, /readyz, /metrics, /debug/table.'));
-  });
+  const server = createServer(
+    { requestTimeout: requestTimeoutMs, headersTimeout: requestTimeoutMs },
+    (request, response) => {
+      request.resume();
+      const path = (request.url ?? '').split('?')[0];
+      if (request.method !== 'GET' && request.method !== 'HEAD') {
+        sendProblem(response, fault('method-not-allowed', 'Only GET and HEAD are offered here.'));
+      } else if (path === '/livez') send(response, 200, 'text/plain', 'ok\n');
+      else if (path === '/readyz') {
+        const ready = routing.table.position !== undefined;
+        send(response, ready ? 200 : 503, 'text/plain', ready ? 'ok\n' : 'no routing table is loaded yet\n');
+      } else if (path === '/metrics') {
+        metrics.text().then(
+          (text) => send(response, 200, metrics.mediaType, text),
+          (cause: unknown) =>
+            sendProblem(response, fault('internal', 'The metrics could not be collected.', { cause })),
+        );
+      } else if (path === '/debug/table')
+        send(response, 200, 'application/json', `${JSON.stringify(summaryOf(routing))}\n`);
+      else sendProblem(response, fault('not-found', 'Known here: /livez, /readyz, /metrics, /debug/table.'));
+    },
+  );
   await bind(server, options.host, options.port);
   const address = server.address();
   const port = address !== null && typeof address === 'object' ? address.port : options.port;
