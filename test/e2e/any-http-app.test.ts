@@ -8,7 +8,7 @@ import { anyHttpAppFleet, Fleet, inParallel } from './fleet.ts';
 import { ask, expectShape } from './http.ts';
 import { seed, Seeded } from './load.ts';
 import { cellsOf, jurisdictionsOf } from './orders.ts';
-import { eventually } from './processes.ts';
+import { eventually, runs } from './processes.ts';
 
 const requests = 5_000;
 const DatabaseSchema = Type.Record(Type.String(), Type.Unknown());
@@ -94,12 +94,17 @@ describe('an application that knows nothing of cells', { timeout: 180_000 }, () 
     const { json, headers } = await fleet.tenant(tenant, `/${resource}`, { json: { text: 'before the kill' } });
     const { id } = expectShape(RowSchema, json, 'created row');
     const cell = headers['cellwright-cell'] ?? '';
+    const before = fleet.up.processes();
+    const parents = new Map(before.map((process) => [process.pid, process.parent]));
     await eventually('the application has written it', 5_000, () => cellFilesWith('before the kill').length === 1);
-    fleet.kill(cell);
+    const { pid } = fleet.kill(cell);
+    const orphans = before.filter((process) => process.parent === pid || parents.get(process.parent) === pid);
+    assert.ok(orphans.length > 0, 'the cell had its application as a child');
     const again = await eventually('the cell serves again', 20_000, async () => {
       const answer = await fleet.tenant(tenant, `/${resource}/${id}`).catch(() => undefined);
       return answer?.status === 200 && answer;
     });
     assert.match(again.body, /before the kill/);
+    assert.deepEqual(orphans.filter(runs), [], 'the old application never runs beside the new one');
   });
 });

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { cpSync, rmSync } from 'node:fs';
+import { cpSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { exists, findInLog, flip, hashesOf } from './files.ts';
@@ -18,7 +18,7 @@ interface Kept {
   readonly states: ReadonlyMap<string, string>;
 }
 
-/** One flipped byte. Where nothing may prove the log afterwards, `mustRefuse`; elsewhere it refuses or is as before. */
+/** What is done to one log. Where nothing may prove the log afterwards, `mustRefuse`; elsewhere it refuses or is as before. */
 interface Damage {
   readonly cell: number;
   readonly name: string;
@@ -26,7 +26,7 @@ interface Damage {
   readonly apply: (folder: string) => void;
 }
 
-describe('a flipped byte', { timeout: 300_000 }, () => {
+describe('damage on disk', { timeout: 300_000 }, () => {
   const aside = temporaryFolder();
   const random = new Seeded(seed);
   let kept: readonly Kept[] = [];
@@ -88,12 +88,17 @@ describe('a flipped byte', { timeout: 300_000 }, () => {
     const path = join(folder, name);
     flip(exists(path) ? path : join(folder, 'log.db'), offset);
   };
+  const cutInHalf = (folder: string): void => {
+    const path = join(folder, exists(join(folder, 'log.db-wal')) ? 'log.db-wal' : 'log.db');
+    truncateSync(path, Math.floor(statSync(path).size / 2));
+  };
   const rounds: readonly { how: Kept['how']; damages: readonly Damage[] }[] = [
     {
       how: 'stopped',
       damages: [
         { cell: 0, name: 'in the first record', mustRefuse: true, apply: inPayload('stopped', false) },
         { cell: 1, name: 'in the first bytes of the file', mustRefuse: true, apply: at('log.db', 3) },
+        { cell: 2, name: 'the whole log missing', mustRefuse: true, apply: (folder) => rmSync(join(folder, 'log.db')) },
       ],
     },
     {
@@ -113,6 +118,7 @@ describe('a flipped byte', { timeout: 300_000 }, () => {
           apply: inPayload('killed', false),
         },
         { cell: 1, name: 'in the head of the write-ahead log', mustRefuse: true, apply: at('log.db-wal', 18) },
+        { cell: 2, name: 'the last half missing', mustRefuse: true, apply: cutInHalf },
       ],
     },
     {
@@ -163,12 +169,33 @@ describe('a flipped byte', { timeout: 300_000 }, () => {
     });
   }
 
-  const controlDamages: readonly { how: Kept['how']; name: string; apply: (folder: string) => void }[] = [
-    { how: 'stopped', name: 'in a record', apply: inControl },
-    { how: 'killed', name: 'in a record', apply: inControl },
-    { how: 'stopped', name: 'in the first bytes of the file', apply: at('log.db', 3) },
+  it('in what router and cells keep of the control plane’s word is mended from there', async () => {
+    const [state] = kept;
+    assert.ok(state);
+    restore(state);
+    flip(join(data, 'router', 'frames'), 200);
+    for (const cell of cells.slice(0, 2)) flip(join(folderOf(cell), 'desired.json'), 60);
+    const fleet = await Fleet.start({ data, ...ports });
+    try {
+      assert.deepEqual(await statesOf(fleet, tenants), state.states);
+      expectProblem(await fleet.tenant('nobody', '/state'), 404, 'tenant-unknown');
+    } finally {
+      await fleet.stop();
+    }
+  });
+
+  const controlDamages: readonly {
+    how: Kept['how'];
+    name: string;
+    apply: (folder: string) => void;
+    /** When `up` is told to stop: that the log is damaged must not be forgotten either way. */
+    stopped: 'once it runs' | 'while it starts';
+  }[] = [
+    { how: 'stopped', name: 'in a record', apply: inControl, stopped: 'once it runs' },
+    { how: 'killed', name: 'in a record', apply: inControl, stopped: 'while it starts' },
+    { how: 'stopped', name: 'in the first bytes of the file', apply: at('log.db', 3), stopped: 'once it runs' },
   ];
-  for (const { how, name, apply } of controlDamages) {
+  for (const { how, name, apply, stopped } of controlDamages) {
     it(`in the control log of a ${how} fleet (${name}) keeps it down, and routers and cells serve from disk`, async () => {
       const state = kept.find((candidate) => candidate.how === how);
       assert.ok(state);
@@ -195,6 +222,11 @@ describe('a flipped byte', { timeout: 300_000 }, () => {
           () => /control/.test(up.stderr) && up.stderr.includes(folder),
         );
         assert.equal(await accepts(ports.controlPort), false, 'the control plane stays down');
+        if (stopped === 'once it runs') {
+          const line = await eventually('the line of up', 60_000, () => up.stdout.split('\n')[0]);
+          assert.match(line, /"ready":false/);
+          assert.match(line, /log-damaged/);
+        }
       } finally {
         const finished = await up.stop();
         assert.equal(finished.code, 1, `up ends with 1; stderr: ${finished.stderr}`);

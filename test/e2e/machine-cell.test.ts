@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { Fleet } from './fleet.ts';
-import { AcceptedSchema, expectProblem, expectShape, StateSchema, type Answer } from './http.ts';
+import { AcceptedSchema, ask, expectProblem, expectShape, StateSchema, type Answer } from './http.ts';
 import { inParallel } from './fleet.ts';
 import { jurisdictionsOf } from './orders.ts';
 import { eventually } from './processes.ts';
@@ -163,9 +163,11 @@ describe('a machine cell', { timeout: 120_000 }, () => {
     assert.deepEqual(await state(tenant), before);
   });
 
-  it('refuses a request that comes to its gate without a router', async () => {
-    const { url = '' } = fleet.ready.cells[0] ?? {};
-    const answer = await fetch(`${url}/state`, { headers: { 'x-tenant': 'cell-1' } });
-    assert.ok(answer.status >= 400, `${answer.status}`);
+  it('refuses at its gate, with 421, a tenant that another cell owns, also without a router', async () => {
+    const { headers } = await fleet.tenant('cell-1', '/state');
+    for (const { name, url } of fleet.ready.cells) {
+      const answer = await ask(`${url}/state`, { headers: { 'x-tenant': 'cell-1', 'cellwright-tenant': 'cell-1' } });
+      if (name !== headers['cellwright-cell']) expectProblem(answer, 421, 'not-owner');
+    }
   });
 });
