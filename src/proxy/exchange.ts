@@ -75,6 +75,11 @@ export class Exchange {
     return this.#gone.signal;
   }
 
+  /** Gives the request up: nothing more is sent to the client, and what is under way is cancelled. */
+  abandon(): void {
+    this.#gone.abort();
+  }
+
   /** Whether everything that was sent of the body is still at hand. */
   get replayable(): boolean {
     return this.#held !== undefined || !this.#bodyTaken;
@@ -214,7 +219,7 @@ export class Exchange {
   async refuse(reason: Fault, stamps: RawHeaders = []): Promise<void> {
     this.discard();
     const response = this.#response;
-    if (response.destroyed || response.headersSent) return;
+    if (this.#gone.signal.aborted || response.destroyed || response.headersSent) return;
     const lingers = this.#leavesBody();
     const body = JSON.stringify(problemOf(reason));
     response.writeHead(reason.kind.status, [

@@ -82,11 +82,18 @@ function tunnels(request: IncomingMessage): boolean {
   );
 }
 
+interface Asked {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  exchange: Exchange | undefined;
+}
+
 /** Turns what the HTTP server reports into exchanges, and knows which are in progress. */
 class Front {
   readonly #options: ProxyServerOptions;
   readonly #sockets = new Set<Socket>();
-  readonly #answering = new Map<Duplex, number>();
+  /** Requests of each connection whose answer has not ended. */
+  readonly #answering = new Map<Duplex, Set<Asked>>();
   readonly #underWay = new Set<Promise<void>>();
   /** Connections on which something malformed came: nothing behind it is understood, or answered. */
   readonly #distrusted = new WeakSet<Duplex>();
@@ -108,14 +115,15 @@ class Front {
       request.on('error', () => undefined);
       return;
     }
-    this.#answering.set(socket, (this.#answering.get(socket) ?? 0) + 1);
+    const asked: Asked = { request, response, exchange: undefined };
+    const answering = this.#answering.get(socket) ?? new Set<Asked>();
+    this.#answering.set(socket, answering.add(asked));
     response.on('close', () => {
-      const left = (this.#answering.get(socket) ?? 1) - 1;
-      if (left === 0) this.#answering.delete(socket);
-      else this.#answering.set(socket, left);
+      answering.delete(asked);
+      if (answering.size === 0) this.#answering.delete(socket);
     });
     if (this.#stopping) response.shouldKeepAlive = false;
-    this.#run(request, response, undefined);
+    this.#run(asked, undefined);
   }
 
   upgrade(request: IncomingMessage, duplex: Duplex, head: Buffer): void {
@@ -129,7 +137,7 @@ class Front {
     response.assignSocket(duplex);
     // Nobody else ends the connection of an upgrade that was answered with something else.
     response.on('finish', () => duplex.end());
-    this.#run(request, response, { socket: duplex, head });
+    this.#run({ request, response, exchange: undefined }, { socket: duplex, head });
   }
 
   clientError(error: Error, socket: Duplex): void {
@@ -138,11 +146,15 @@ class Front {
     this.#distrusted.add(socket);
     const reason = faultOfParser(error);
     this.#options.onMalformed?.(reason);
-    // An answer in progress on this connection cannot be told from the problem: cut it.
-    if (!socket.writable || this.#answering.has(socket)) {
+    const [asked, ...others] = this.#answering.get(socket) ?? [];
+    // The problem may only stand where an answer to what is malformed would: behind nothing, or in place of
+    // the answer to a request whose body is what is malformed. Else it would be taken for another answer.
+    const isOfBody = asked !== undefined && !asked.request.complete && !asked.response.headersSent;
+    if (!socket.writable || others.length > 0 || (asked !== undefined && !isOfBody)) {
       socket.destroy();
       return;
     }
+    asked?.exchange?.abandon();
     const body = JSON.stringify(problemOf(reason));
     socket.end(
       `HTTP/1.1 ${reason.kind.status} ${reason.kind.title}\r\nContent-Type: ${problemMediaType}\r\n` +
@@ -170,21 +182,14 @@ class Front {
     await closed;
   }
 
-  #run(
-    request: IncomingMessage,
-    response: ServerResponse,
-    upgraded: { readonly socket: Socket; readonly head: Buffer } | undefined,
-  ): void {
-    response.on('error', () => undefined);
-    const running = this.#serve(request, response, upgraded).finally(() => this.#underWay.delete(running));
+  #run(asked: Asked, upgraded: { readonly socket: Socket; readonly head: Buffer } | undefined): void {
+    asked.response.on('error', () => undefined);
+    const running = this.#serve(asked, upgraded).finally(() => this.#underWay.delete(running));
     this.#underWay.add(running);
   }
 
-  async #serve(
-    request: IncomingMessage,
-    response: ServerResponse,
-    upgraded: { readonly socket: Socket; readonly head: Buffer } | undefined,
-  ): Promise<void> {
+  async #serve(asked: Asked, upgraded: { readonly socket: Socket; readonly head: Buffer } | undefined): Promise<void> {
+    const { request, response } = asked;
     const { isTrusted, serve, onMalformed } = this.#options;
     let head;
     try {
@@ -209,6 +214,7 @@ class Front {
       isTrusted,
       ...(upgraded === undefined ? {} : { upgraded }),
     });
+    asked.exchange = exchange;
     try {
       await serve(exchange);
     } catch (thrown) {

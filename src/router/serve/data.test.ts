@@ -420,6 +420,29 @@ test('smuggling attempts and malformed heads: 400, and the connection is closed'
   assert.equal(cells.tokyo.seen.length, 0, 'nothing of this reached a cell');
 });
 
+test('a malformed chunk: 400 in place of the answer, and the cell sees a cut upload', async () => {
+  const cutAtCell = Promise.withResolvers<void>();
+  const bodyArrives = Promise.withResolvers<void>();
+  cells.tokyo.handle = (incoming, response) => {
+    response.writeContinue();
+    incoming.on('error', () => cutAtCell.resolve());
+    incoming.once('data', () => bodyArrives.resolve());
+  };
+  const head = 'POST / HTTP/1.1\r\nHost: acme.localhost\r\nTransfer-Encoding: chunked\r\n\r\n';
+  const answer = await new Promise<string>((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    let received = '';
+    socket.on('data', (piece) => (received += piece.toString()));
+    socket.on('error', () => undefined);
+    socket.on('close', () => resolve(received));
+    socket.write(`${head}3\r\nabc\r\n`);
+    void bodyArrives.promise.then(() => socket.write('zz\r\n'));
+  });
+  assert.match(answer, /^HTTP\/1\.1 400 [^]*request-malformed/);
+  await cutAtCell.promise;
+  assert.match((await raw(`${head}zz\r\n`)).text, /^HTTP\/1\.1 400 /);
+});
+
 test('nothing behind a malformed request on the same connection is served', async () => {
   cells.tokyo.seen.length = 0;
   cells.tokyo.handle = (_incoming, response) => response.end('first');
