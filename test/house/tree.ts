@@ -13,13 +13,18 @@ export interface TextFile {
 
 const textEndings = /\.(ts|js|json|md|yaml|yml|html|css)$|^bin\/cellwright$|^\.ci\/run$/;
 
-export function files(pattern: RegExp = textEndings): readonly TextFile[] {
+/** Paths of everything that git tracks or would track. */
+export function tracked(): readonly string[] {
   const listed = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard', '-z'], {
     cwd: root,
     encoding: 'utf8',
     maxBuffer: 64 * 1024 * 1024,
   });
-  return [...new Set(listed.split('\0'))]
+  return [...new Set(listed.split('\0'))].filter((path) => path !== '');
+}
+
+export function files(pattern: RegExp = textEndings): readonly TextFile[] {
+  return tracked()
     .filter((path) => textEndings.test(path) && pattern.test(path) && path !== 'package-lock.json')
     .flatMap((path) => {
       const text = readOrNothing(path);
