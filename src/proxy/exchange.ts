@@ -95,17 +95,19 @@ export class Exchange {
     if (framing.kind !== 'sized' || framing.bytes > limits.heldBodyBytesMax || this.#bodyTaken) return;
     this.#bodyTaken = true;
     this.#consent();
+    const { request } = this;
+    const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
+    const pieces: Buffer[] = [];
+    const onData = (piece: Buffer): void => void pieces.push(piece);
     const timer = setTimeout(() => {
-      this.request.destroy(
-        fault('request-too-slow', `The body did not arrive within ${proxyBounds.heldBodyTimeoutMs} ms.`),
-      );
+      request.off('data', onData).pause();
+      reject(fault('request-too-slow', `The body did not arrive within ${proxyBounds.heldBodyTimeoutMs} ms.`));
     }, proxyBounds.heldBodyTimeoutMs);
+    request.on('data', onData);
+    request.on('end', () => resolve(Buffer.concat(pieces)));
+    request.on('error', (cause) => reject(fault('request-malformed', 'The body of the request was cut.', { cause })));
     try {
-      const pieces: Buffer[] = [];
-      for await (const piece of this.request) if (piece instanceof Buffer) pieces.push(piece);
-      this.#held = Buffer.concat(pieces);
-    } catch (cause) {
-      throw fault('request-malformed', 'The body of the request was cut.', { cause });
+      this.#held = await promise;
     } finally {
       clearTimeout(timer);
     }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { Agent, createServer, request, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import { connect, type Socket } from 'node:net';
@@ -11,6 +12,7 @@ import { FleetIdSchema, TenantNameSchema } from '../../protocol/names.ts';
 import { problemMediaType } from '../../protocol/problem.ts';
 import { RoutingFrameSchema, type RoutedCell, type RoutedTenant } from '../../protocol/routing.ts';
 import { TableHash } from '../../protocol/table-hash.ts';
+import { proxyBounds } from '../../proxy/bounds.ts';
 import { Upstreams } from '../../proxy/upstream.ts';
 import type { ProxyServer } from '../../proxy/server.ts';
 import { ensureKeys, openSigner, openVerifier, type Signer } from '../../trust/signature.ts';
@@ -796,6 +798,22 @@ test('an Upgrade to HTTP/2 is ignored: nothing goes past the checks in a tunnel'
   );
   assert.match(answer.text, /^HTTP\/1\.1 200 [\s\S]*plain/);
   assert.equal(upgrade, undefined);
+});
+
+test('a small body that does not arrive in time: 408, and nothing was sent to the cell', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  cells.tokyo.seen.length = 0;
+  const socket = connect(port, '127.0.0.1');
+  let received = '';
+  socket.on('data', (piece) => {
+    received += piece.toString();
+    if (received.endsWith('100 Continue\r\n\r\n')) t.mock.timers.tick(proxyBounds.heldBodyTimeoutMs);
+    else if (received.includes('request-too-slow')) t.mock.timers.tick(proxyBounds.lingerMs);
+  });
+  socket.write('POST / HTTP/1.1\r\nHost: acme.localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\nab');
+  await once(socket, 'close');
+  assert.match(received, /HTTP\/1\.1 408 /);
+  assert.equal(cells.tokyo.seen.length, 0);
 });
 
 test('requests at one cell at once are bounded: 429 with Retry-After above', async () => {
