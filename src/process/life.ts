@@ -88,6 +88,8 @@ class ProcessLife implements Life {
   #folder: DataFolder | undefined;
   #starting: Promise<Stoppable | undefined> = Promise.resolve(undefined);
   #ending = false;
+  #orphaned = false;
+  #endNow: () => void = () => undefined;
 
   name(name: string): void {
     this.log = openLog({ name });
@@ -104,8 +106,11 @@ class ProcessLife implements Life {
     process.on('message', (message) => {
       if (Value.Check(HostMessageSchema, message)) void this.#stop(0, 'the host asks to stop');
     });
-    onParentGone(() => void this.#stop(0, 'the host is gone'));
-    endWithParent();
+    onParentGone(() => {
+      this.#orphaned = true;
+      void this.#stop(0, 'the host is gone');
+    });
+    this.#endNow = endWithParent();
     this.#starting = start().catch((thrown: unknown) => {
       const reason = asFault(thrown);
       this.fail(reason, lasting.some((code) => code === reason.code) ? 'never' : 'backoff');
@@ -130,7 +135,7 @@ class ProcessLife implements Life {
     this.log.info({ why }, 'stopping');
     const deadline = setTimeout(() => {
       this.log.error('stopping took too long, so this process ends without waiting');
-      process.exit(exitCode);
+      this.#exit(exitCode);
     }, limits.stopGraceMs);
     try {
       const part = await this.#starting;
@@ -141,6 +146,12 @@ class ProcessLife implements Life {
     }
     clearTimeout(deadline);
     await flushReports();
+    this.#exit(exitCode);
+  }
+
+  /** An orphan has little time, and nobody who reads its exit code. */
+  #exit(exitCode: number): void {
+    if (this.#orphaned) this.#endNow();
     process.exit(exitCode);
   }
 

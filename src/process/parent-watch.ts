@@ -1,15 +1,26 @@
-import { workerData } from 'node:worker_threads';
+import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { limits } from '../protocol/limits.ts';
 
-/** A thread of `endWithParent`: a process gets another parent only when its parent died. */
+/** What `endWithParent` tells its thread when the process is to be gone at once. */
+export const endNow = 'end-now';
+
+/** A process gets another parent only when its parent died. */
 const lookEveryMs = 250;
 /** Leaves the main thread its time to stop by itself, and keeps the process within its bound. */
 const killAfterMs = limits.orphanLifeMsMax - 1_000;
 
-const parentPid: unknown = workerData?.parentPid;
+/** The thread of `endWithParent`. */
+function watchParent(parentPid: number): void {
+  const kill = (): boolean => process.kill(process.pid, 'SIGKILL');
+  parentPort?.on('message', (message) => {
+    if (message === endNow) kill();
+  });
+  const looking = setInterval(() => {
+    if (process.ppid === parentPid) return;
+    clearInterval(looking);
+    setTimeout(kill, killAfterMs);
+  }, lookEveryMs);
+}
 
-const looking = setInterval(() => {
-  if (process.ppid === parentPid) return;
-  clearInterval(looking);
-  setTimeout(() => process.kill(process.pid, 'SIGKILL'), killAfterMs);
-}, lookEveryMs);
+// Another thread that imports this file is not that one.
+if (!isMainThread && typeof workerData?.parentPid === 'number') watchParent(workerData.parentPid);

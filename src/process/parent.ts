@@ -1,6 +1,7 @@
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import { endNow } from './parent-watch.ts';
 
 /**
  * Calls back once when the process at the other end of the IPC channel is gone (also by SIGKILL:
@@ -24,8 +25,11 @@ export function onParentGone(listener: () => void): void {
  * Makes sure that this process ends within `limits.orphanLifeMsMax` of its parent, even while its
  * own event loop is blocked by a handler that never returns: a thread compares the parent's process
  * id and kills the whole process. Costs one thread and a look a quarter of a second.
+ *
+ * Returns how to be killed at once. A process cannot do that to itself: Node writes its cache of
+ * compiled modules before it exits, also before it signals itself, which took seconds on a slow disk.
  */
-export function endWithParent(): void {
+export function endWithParent(): () => void {
   const file = fileURLToPath(new URL(`./parent-watch${extname(import.meta.url)}`, import.meta.url));
   const worker = new Worker(file, {
     workerData: { parentPid: process.ppid },
@@ -35,4 +39,6 @@ export function endWithParent(): void {
   });
   worker.on('error', () => undefined);
   worker.unref();
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+  return () => worker.postMessage(endNow);
 }
