@@ -1,5 +1,6 @@
 import { isatty } from 'node:tty';
 import picocolors from 'picocolors';
+import { onParentGone } from '../process/parent.ts';
 
 /** Colours of picocolors, or functions that change nothing. */
 export type Colors = ReturnType<typeof picocolors.createColors>;
@@ -26,7 +27,7 @@ export interface Terminal {
 }
 
 /**
- * Whether to colour: FORCE_COLOR (unless it is 0), else NO_COLOR (https://no-color.org: any text but the empty one),
+ * Whether to colour: FORCE_COLOR (unless it is 0), else NO_COLOR (https://no-color.org; the empty text says nothing),
  * else whether a person reads the stream.
  */
 export function wantsColor(env: Readonly<Record<string, string | undefined>>, isTTY: boolean): boolean {
@@ -64,7 +65,7 @@ function interruption(): AbortSignal {
   const controller = new AbortController();
   const end = (): void => controller.abort();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, end);
-  if (process.connected) process.once('disconnect', end);
+  onParentGone(end);
   return controller.signal;
 }
 

@@ -510,3 +510,23 @@ test('the program itself ends with 0, 1 or 2', async () => {
     cases.map(([, code]) => code),
   );
 });
+
+test('a verb that follows ends with 0 at a signal, and when the launcher is gone', async (t) => {
+  const { data } = await fakeFleet(t);
+  await mkdir(join(data, 'logs'));
+  await writeFile(join(data, 'logs', 'control.log'), 'line\n');
+  const program = fileURLToPath(new URL('../main/cli.ts', import.meta.url));
+  for (const end of ['signal', 'launcher gone'] as const) {
+    const args = end === 'signal' ? ['get', 'cells', '--watch'] : ['logs', 'control', '--follow'];
+    const child = spawn(process.execPath, [program, ...args, '--data', data], {
+      stdio: ['ignore', 'pipe', 'ignore', 'ipc'],
+    });
+    t.after(() => child.kill('SIGKILL'));
+    assert.ok(child.stdout !== null);
+    await once(child.stdout, 'data');
+    const exited = once(child, 'exit');
+    if (end === 'signal') child.kill('SIGTERM');
+    else child.disconnect();
+    assert.deepEqual(await exited, [0, null], end);
+  }
+});
