@@ -223,7 +223,7 @@ describe('damage on disk', { timeout: 300_000 }, () => {
         );
         assert.equal(await accepts(ports.controlPort), false, 'the control plane stays down');
         if (stopped === 'once it runs') {
-          const line = await eventually('the line of up', 60_000, () => up.stdout.split('\n')[0]);
+          const line = await eventually('the line of up', 60_000, () => /^\{.*\}$/m.exec(up.stdout)?.[0]);
           assert.match(line, /"ready":false/);
           assert.match(line, /log-damaged/);
         }

@@ -37,6 +37,7 @@ export interface Finished {
 }
 
 export interface StartOptions {
+  /** The fleet file: the orders example if absent, none if empty. */
   readonly file?: string;
   /** An existing data folder; a new temporary one if absent. */
   readonly data?: string;
@@ -144,7 +145,8 @@ export class FleetProcess {
     this.routerPort = ports.router;
     this.controlPort = ports.control;
     this.#mark = randomUUID();
-    const args = ['up', options.file ?? ordersFleet, '-o', 'json', '--data', this.data];
+    const file = options.file ?? ordersFleet;
+    const args = ['up', ...(file === '' ? [] : [file]), '-o', 'json', '--data', this.data];
     args.push('--router-port', String(ports.router), '--control-port', String(ports.control));
     const [program, all] = commandLine(options, [...args, ...(options.arguments ?? [])]);
     this.#child = spawn(program, all, {
