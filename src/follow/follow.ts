@@ -123,7 +123,8 @@ class Follower implements Following {
     const decoder = new TextDecoder();
     const watchdog = new Watchdog(() => connection.abort(new Error('the stream is silent')));
     try {
-      for await (const chunk of response.body) {
+      const chunks: AsyncIterable<Uint8Array> = response.body;
+      for await (const chunk of chunks) {
         watchdog.pause();
         parser.feed(decoder.decode(chunk, { stream: true }));
         for (const event of events.splice(0)) {

@@ -1,13 +1,12 @@
-import { readFile } from 'node:fs/promises';
 import type { pushStatus as PushStatus } from '../follow/status.ts';
 import { runProcess } from '../process/life.ts';
 import { RouterBootSchema } from '../protocol/boot.ts';
-import { fault } from '../protocol/errors.ts';
 import { listenAdmin } from '../router/serve/admin.ts';
 import { listenData } from '../router/serve/data.ts';
 import { RouterMetrics } from '../router/serve/metrics.ts';
 import { Routing } from '../router/serve/routing.ts';
 import { openVerifier } from '../trust/signature.ts';
+import { readTokenFile } from '../trust/token.ts';
 
 /** The router: serves with what is on disk first, and follows the control plane when it can be reached. */
 runProcess({
@@ -33,7 +32,7 @@ runProcess({
     const { position } = routing.table;
     life.log.info({ url: data.url, adminUrl: admin.url, position, tenants: routing.table.tenantCount }, 'serving');
 
-    const token = await readToken(boot.tokenFile);
+    const token = await readTokenFile(boot.tokenFile);
     await routing.follow({ controlUrl: boot.controlUrl, token });
     const { pushStatus } = await import('../follow/status.ts');
     status = pushStatus({
@@ -57,14 +56,3 @@ runProcess({
     };
   },
 });
-
-async function readToken(file: string): Promise<string> {
-  try {
-    return (await readFile(file, 'utf8')).trim();
-  } catch (cause) {
-    throw fault('file-unreadable', `${file} cannot be read, so the control plane cannot be followed.`, {
-      field: file,
-      cause,
-    });
-  }
-}

@@ -22,5 +22,11 @@ function watchParent(parentPid: number): void {
   }, lookEveryMs);
 }
 
+/** Checked by hand: a schema library would make this thread cost as much as the process. */
+function isOrder(value: unknown): value is { readonly parentPid: number } {
+  return typeof value === 'object' && value !== null && 'parentPid' in value && typeof value.parentPid === 'number';
+}
+
+const order: unknown = workerData;
 // Another thread that imports this file is not that one.
-if (!isMainThread && typeof workerData?.parentPid === 'number') watchParent(workerData.parentPid);
+if (!isMainThread && isOrder(order)) watchParent(order.parentPid);

@@ -47,7 +47,6 @@ export const SignedSchema = Type.Object({
 });
 
 export type RoutedCell = Static<typeof RoutedCellSchema>;
-export type Assignment = Static<typeof AssignmentSchema>;
 export type RoutedTenant = Static<typeof RoutedTenantSchema>;
 export type RoutingSnapshot = Static<typeof RoutingSnapshotSchema>;
 export type RoutingChange = Static<typeof RoutingChangeSchema>;

@@ -25,4 +25,3 @@ export type ChildMessage = Static<typeof ChildMessageSchema>;
 
 /** What a host asks of a process that it supervises. */
 export const HostMessageSchema = Type.Union([Type.Object({ type: Type.Literal('stop') })]);
-export type HostMessage = Static<typeof HostMessageSchema>;

@@ -36,11 +36,11 @@ export async function ensureKeys(files: {
 }): Promise<void> {
   if (!existsSync(files.privateKeyFile)) {
     const pair = await generate('ed25519');
-    const pem = pair.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+    const pem = pair.privateKey.export({ type: 'pkcs8', format: 'pem' });
     await writeFileAtomically(files.privateKeyFile, pem, { mode: 0o600 });
   } else if (existsSync(files.publicKeyFile)) return;
   const publicKey = createPublicKey(readKeyFile(files.privateKeyFile, createPrivateKey));
-  await writeFileAtomically(files.publicKeyFile, publicKey.export({ type: 'spki', format: 'pem' }).toString());
+  await writeFileAtomically(files.publicKeyFile, publicKey.export({ type: 'spki', format: 'pem' }));
 }
 
 /** Opens a private key file (PEM). Fault `file-unreadable` names the file. */

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { Value } from 'typebox/value';
 import { assert } from '../../kernel/assert.ts';
 import type { Fault } from '../../kernel/fault.ts';
@@ -15,6 +14,7 @@ import { openRuntime, type Runtime } from '../../machine/serve/runtime.ts';
 import type { Following, pushStatus, StreamEvent } from '../../follow/follow.ts';
 import type { Life, Stoppable } from '../../process/life.ts';
 import { openVerifier, type Verifier } from '../../trust/signature.ts';
+import { readTokenFile } from '../../trust/token.ts';
 import type { Closed, GateView } from '../decide/gate.ts';
 import { ownershipInstance, ownershipMachine } from '../decide/ownership.ts';
 import { KeptDesired } from './desired.ts';
@@ -36,21 +36,10 @@ export async function startCell(
   options: { readonly guardianFile: string },
 ): Promise<Stoppable> {
   const verifier = openVerifier(boot.publicKeyFile);
-  const token = (await readToken(boot.tokenFile)).trim();
+  const token = await readTokenFile(boot.tokenFile);
   const cell = new Cell(boot, life, verifier, options.guardianFile);
   await cell.open(token);
   return cell;
-}
-
-async function readToken(file: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (cause) {
-    throw fault('file-unreadable', `The token file ${file} cannot be read. Start the fleet again.`, {
-      field: file,
-      cause,
-    });
-  }
 }
 
 class Cell implements Stoppable {

@@ -30,17 +30,21 @@ export async function loadMachine(source: MachineSource): Promise<Machine> {
   const name = source.export ?? 'default';
   let exported: unknown;
   try {
-    exported = await import(pathToFileURL(file).href);
+    exported = await importModule(pathToFileURL(file).href);
   } catch (cause) {
     throw unloadable(file, cause instanceof Error ? cause.message : String(cause), 'spec.machine.module', cause);
   }
-  const value = typeof exported === 'object' && exported !== null ? Reflect.get(exported, name) : undefined;
+  const value: unknown = typeof exported === 'object' && exported !== null ? Reflect.get(exported, name) : undefined;
   if (isMachine(value)) return value;
   if (value === undefined) {
     const names = Object.keys(exported ?? {}).join(', ') || 'nothing';
     throw unloadable(file, `it has no export "${name}"; it exports ${names}`, 'spec.machine.export');
   }
   throw unloadable(file, `its export "${name}" was not made by machine()`, 'spec.machine.export');
+}
+
+function importModule(url: string): Promise<unknown> {
+  return import(url);
 }
 
 function unloadable(file: string, why: string, field: string, cause?: unknown): Fault {

@@ -132,7 +132,7 @@ function firstError(schema: TSchema, value: unknown): FieldError | undefined {
     const unknown = error.params.additionalProperties[0] ?? '';
     const known = isObject(here) && isObject(here['properties']) ? Object.keys(here['properties']) : [];
     return {
-      field: fieldOf([...at, String(unknown)]),
+      field: fieldOf([...at, unknown]),
       expected: `is not known here${known.length === 0 ? '' : `; known are ${known.join(', ')}`}`,
     };
   }

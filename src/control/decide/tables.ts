@@ -96,10 +96,7 @@ const FactsRowSchema = Type.Object({
   routingVersion: VersionSchema,
 });
 
-export type BlueprintRow = Static<typeof BlueprintRowSchema>;
 export type CellRow = Static<typeof CellRowSchema>;
-export type TenantRow = Static<typeof TenantRowSchema>;
-export type AssignmentRow = Static<typeof AssignmentRowSchema>;
 
 export const fleetTables = {
   blueprints: { schema: BlueprintRowSchema, key: 'name' },

@@ -27,7 +27,10 @@ it('every port of a range is found before there is none left', () => {
     assert.ok(port !== undefined);
     tried.add(port);
   }
-  assert.deepEqual([...tried].toSorted(), [10_000, 10_001, 10_002, 10_003, 10_004]);
+  assert.deepEqual(
+    [...tried].toSorted((a, b) => a - b),
+    [10_000, 10_001, 10_002, 10_003, 10_004],
+  );
   assert.equal(nextPort({}, tried, 0.7, range), undefined);
   assert.equal(nextPort({ a: 10_000 }, new Set(), 0, { min: 10_000, max: 10_000 }), undefined);
 });

@@ -84,7 +84,7 @@ class Machine {
         assert.equal(this.running.get(effect.name), effect.run, 'only an instance that runs is signalled');
         break;
     }
-    this.log.push(effect.type === 'signal' ? `${effect.signal} ${effect.name}` : `${effect.type}`);
+    this.log.push(effect.type === 'signal' ? `${effect.signal} ${effect.name}` : effect.type);
   }
 }
 

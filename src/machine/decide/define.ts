@@ -16,7 +16,7 @@ export interface TableDefinition<Schema extends TObject = TObject> {
   readonly ordered?: boolean;
 }
 
-export type Tables = Readonly<Record<string, TableDefinition<TObject>>>;
+export type Tables = Readonly<Record<string, TableDefinition>>;
 export type Schemas = Readonly<Record<string, TSchema>>;
 
 /** How much of a table `scan` visits, in the order of keys (by UTF-16 code units). */

@@ -216,7 +216,7 @@ const notes = machine({
     bagged: { data: Note, evolve: (state, note) => state.bag.upsert(note) },
     renamed: { data: Note, evolve: (state, note) => state.notes.update(note.id, { id: `${note.id}x` }) },
     // A handler that breaks the rules: it returns a promise.
-    late: { data: Note, evolve: async () => {} },
+    late: { data: Note, evolve: () => Promise.resolve() as unknown as void },
   },
   commands: {
     add: { input: Type.Array(Note), decide: (_, all) => all.map((data) => ({ type: 'added' as const, data })) },

@@ -97,12 +97,9 @@ const namePattern = /^[A-Za-z][A-Za-z0-9_-]{0,62}$/;
  * Makes a machine of its definition: compiles every schema once and checks the names. Throws a
  * fault `machine-unloadable` that names what is wrong with the definition.
  */
-export function machine<
-  T extends Tables,
-  E extends Schemas,
-  C extends Schemas,
-  Q extends Schemas = Record<never, TSchema>,
->(definition: MachineDefinition<T, E, C, Q>): Machine;
+export function machine<T extends Tables, E extends Schemas, C extends Schemas, Q extends Schemas>(
+  definition: MachineDefinition<T, E, C, Q>,
+): Machine;
 export function machine(definition: ErasedDefinition): Machine {
   const { name, version } = definition;
   checkName('name', name);

@@ -99,8 +99,10 @@ export function encodeRecord(position: number, record: LogRecord): RecordText {
 
 /** Reads a record back. Fault `log-damaged` if a text is not one that `encodeRecord` writes. */
 export function decodeRecord(position: number, text: RecordText): LogRecord {
-  const h = parse<Static<typeof HeadSchema>>(position, 'head', headTag, text.head, (value) => head.Check(value));
-  const p = parse<Static<typeof PayloadSchema>>(position, 'payload', payloadTag, text.payload, (value) =>
+  const h = parse(position, 'head', headTag, text.head, (value): value is Static<typeof HeadSchema> =>
+    head.Check(value),
+  );
+  const p = parse(position, 'payload', payloadTag, text.payload, (value): value is Static<typeof PayloadSchema> =>
     payload.Check(value),
   );
   const [at, instance, machine, machineVersion, now, seqBefore, hashes, keysForgotten, keysHash] = h;
@@ -124,7 +126,7 @@ export function decodeRecord(position: number, text: RecordText): LogRecord {
   };
 }
 
-function parse<T>(position: number, part: string, tag: string, text: string, fits: (value: unknown) => boolean): T {
+function parse<T>(position: number, part: string, tag: string, text: string, fits: (value: unknown) => value is T): T {
   if (!text.startsWith(tag)) throw damaged(position, `its ${part} does not start with "${tag.trim()}"`);
   let value: unknown;
   try {
@@ -132,12 +134,8 @@ function parse<T>(position: number, part: string, tag: string, text: string, fit
   } catch (error) {
     throw damaged(position, `its ${part} is not JSON`, error);
   }
-  if (!isFit<T>(value, fits)) throw damaged(position, `its ${part} does not have the shape of a record`);
+  if (!fits(value)) throw damaged(position, `its ${part} does not have the shape of a record`);
   return value;
-}
-
-function isFit<T>(value: unknown, fits: (value: unknown) => boolean): value is T {
-  return fits(value);
 }
 
 function damaged(position: number, what: string, cause?: unknown): Error {

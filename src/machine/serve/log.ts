@@ -130,7 +130,7 @@ class LogThread implements Log {
   #stop(reason: Fault): void {
     if (this.#failed !== undefined) return;
     this.#failed = reason;
-    for (const { reject } of this.#reads.values()) reject(reason);
+    for (const read of this.#reads.values()) read.reject(reason);
     this.#reads.clear();
     this.#fail(reason);
   }
