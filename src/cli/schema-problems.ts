@@ -97,12 +97,17 @@ function wordsOf(schema: TSchema, value: unknown, error: Raised): readonly Raw[]
   switch (error.keyword) {
     case 'boolean':
     case 'anyOf':
-      return []; // Said better by additionalProperties, and by the alternative that is meant.
+    case 'propertyNames':
+      return []; // Said better by additionalProperties, by the alternative that is meant, and by the name itself.
     case 'required':
       return error.params.requiredProperties.map((name) => missing(here, path, name));
     case 'additionalProperties':
       return error.params.additionalProperties.map((name) => unknownField(here, path, name));
     default: {
+      if (error.schemaPath.endsWith('/propertyNames')) {
+        const name = path.at(-1) ?? '';
+        return [{ path, message: `cannot be named so: ${name} ${error.message}`, remedy: 'choose another name' }];
+      }
       const expected = expectation(here);
       return [{ path, message: `must be ${expected}, but ${shown(given)}`, remedy: remedyFor(here, given) }];
     }

@@ -171,8 +171,13 @@ class Start {
       if (host.held.length > 0) this.#options.onProgress({ type: 'held', names: host.held });
       await this.#apply(host);
       const missing = await this.#arrive(host);
-      if (this.#options.signal?.aborted === true)
-        throw fault('draining', 'The start was ended before the fleet was ready.');
+      if (this.#options.signal?.aborted === true) {
+        // Somebody has to look at it: the exit code of this start must say so too.
+        const control = this.#problems.get(controlName);
+        throw control === undefined
+          ? fault('draining', 'The start was ended before the fleet was ready.')
+          : fault('start-failed', control.detail);
+      }
       return this.#result(host, missing, release);
     } catch (thrown) {
       await host.stop();
@@ -318,7 +323,7 @@ function problemWith(process: Supervised, data: string): UpProblem | undefined {
   const { name } = process;
   const said = process.problem ?? problemOf(fault('start-failed', 'It gave no reason.'));
   const state = process.phase === 'failed' ? 'stays down' : 'refuses';
-  const detail = `${name} ${state}: ${said.detail} Its data, unchanged, is in ${folderOf(data, name)}; its log is ${join(data, 'logs', `${name}.log`)}.`;
+  const detail = `${name} ${state}: ${said.detail.replace(/\.?$/, '.')} Its data, unchanged, is in ${folderOf(data, name)}; its log is ${join(data, 'logs', `${name}.log`)}.`;
   return { ...said, detail, process: name };
 }
 

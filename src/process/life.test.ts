@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
+import { setInterval } from 'node:timers/promises';
 import { limits } from '../protocol/limits.ts';
 import { isFolderFree } from './folder.ts';
 
@@ -147,9 +147,9 @@ describe('a process whose host was killed', () => {
       assert.equal(isFolderFree(folder), false);
       parent.kill('SIGKILL');
       const deadlineMs = performance.now() + limits.orphanLifeMsMax;
-      while (!isFolderFree(folder)) {
+      for await (const _ of setInterval(50)) {
+        if (isFolderFree(folder)) break;
         assert.ok(performance.now() < deadlineMs, 'the process still holds its folder');
-        await delay(50);
       }
     });
   }

@@ -22,7 +22,9 @@ export const WorkloadSchema = Type.Object(
       description: 'Program and arguments; {port}, {data} and {cell} are replaced',
     }),
     env: Type.Optional(
-      Type.Record(Type.String({ pattern: '^[A-Za-z_][A-Za-z0-9_]*$' }), Type.String({ maxLength: 32_768 }), strict),
+      Type.Record(Type.String(), Type.String({ maxLength: 32_768 }), {
+        propertyNames: { pattern: '^[A-Za-z_][A-Za-z0-9_]*$' },
+      }),
     ),
     directory: Type.Optional(
       Type.String({ minLength: 1, description: 'Working directory; a file given to apply means its own folder' }),

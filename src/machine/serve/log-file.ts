@@ -207,7 +207,7 @@ export class LogProof {
       if (chain !== this.#chain) {
         throw damaged(
           this.#files,
-          `The chain of ${this.#files.database} breaks between records ${this.#chainedAt + 1} and ${expected}`,
+          `The chain of ${this.#files.database} breaks at record ${expected}, or before it since record ${this.#chainedAt}`,
         );
       }
       this.#chainedAt = expected;
