@@ -30,7 +30,7 @@ describe('a cell that is killed under load', { timeout: soak ? 1_800_000 : 240_0
     const tenants = await fleet.putTenants('kill', soak ? 120 : 30, await jurisdictionsOf(fleet));
     const cellOf = await cellsOf(fleet, tenants);
     const cells = [...new Set(cellOf.values())].sort();
-    const load = new Load({ router: fleet.ready.router, tenants, clients: 16, seed });
+    const load = new Load({ router: fleet.ready.router, tenants, clients: 8, seed });
     load.start();
     await load.after(500);
 

@@ -5,13 +5,26 @@ import { jurisdictionsOf, statesOf } from './orders.ts';
 import { eventually } from './processes.ts';
 
 describe('the life of a fleet', { timeout: 180_000 }, () => {
-  it('ends at SIGTERM while it still starts, leaves no process, and starts again on the same data', async () => {
+  it('ends at SIGTERM while it starts, starts again on the same data, with or without its file, and empty if told so', async () => {
     const starting = await FleetProcess.spawn();
     await eventually('the first children are there', 30_000, () => starting.processes().length >= 4);
     await starting.stop('SIGTERM');
     assert.equal(starting.stdout, '', 'it never said that it was ready');
     const fleet = await Fleet.start({ data: starting.data });
+    const { data, routerPort, controlPort } = fleet.up;
+    const tenants = await fleet.putTenants('kept', 4, await jurisdictionsOf(fleet));
+    for (const tenant of tenants) {
+      await fleet.tenant(tenant, '/commands/addStock', { json: { item: 'tea', quantity: 3 } });
+    }
+    const before = await statesOf(fleet, tenants);
     assert.equal((await fleet.stop()).code, 0);
+
+    const again = await Fleet.start({ data, routerPort, controlPort, file: '' });
+    assert.deepEqual(await statesOf(again, tenants), before, 'without its file it goes on with what is there');
+    await again.stop();
+    const fresh = await Fleet.start({ data, routerPort, controlPort, arguments: ['--fresh'] });
+    assert.equal((await fresh.tenant('kept-1', '/state')).status, 404, 'it starts empty with --fresh only');
+    await fresh.stop();
   });
 
   it('wins or loses a race for one new data folder, whole', async () => {
@@ -36,26 +49,5 @@ describe('the life of a fleet', { timeout: 180_000 }, () => {
     assert.equal(lost.code, 1, lost.stderr);
     assert.match(lost.stderr, /in use/);
     assert.equal((await winner.up.stop('SIGINT')).code, 0);
-  });
-
-  it('goes on without its file, forgets nothing, and starts empty with --fresh only', async () => {
-    let fleet = await Fleet.start();
-    const { data, routerPort, controlPort } = fleet.up;
-    const tenants = await fleet.putTenants('kept', 4, await jurisdictionsOf(fleet));
-    for (const tenant of tenants) {
-      await fleet.tenant(tenant, '/commands/addStock', { json: { item: 'tea', quantity: 3 } });
-    }
-    const before = await statesOf(fleet, tenants);
-    await fleet.must('stop', fleet.ready.cells[0]?.name ?? '');
-    await fleet.must('start', fleet.ready.cells[0]?.name ?? '');
-    await fleet.stop();
-
-    fleet = await Fleet.start({ data, routerPort, controlPort, file: '' });
-    assert.deepEqual(await statesOf(fleet, tenants), before);
-    await fleet.stop();
-
-    fleet = await Fleet.start({ data, routerPort, controlPort, arguments: ['--fresh'] });
-    assert.equal((await fleet.tenant('kept-1', '/state')).status, 404);
-    await fleet.stop();
   });
 });

@@ -7,7 +7,7 @@ import { Load, seed, soak } from './load.ts';
 import { cellsOf, jurisdictionsOf, proven, told } from './orders.ts';
 import { accepts, eventually, hold } from './processes.ts';
 
-const heldMs = soak ? 60_000 : 15_000;
+const heldMs = soak ? 60_000 : 10_000;
 const servedAgainMsMax = 20_000;
 
 describe('a fleet whose control plane is held down', { timeout: 240_000 }, () => {
