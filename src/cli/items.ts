@@ -1,7 +1,7 @@
 import { Type, type Static } from 'typebox';
 import { ConditionSchema, type Condition } from '../protocol/resources.ts';
 import { Value } from 'typebox/value';
-import { isRecord } from './schema-problems.ts';
+import { isRecord } from '../protocol/schema-problems.ts';
 
 /** One item as the API gives it. `spec` and `status` are shown, not judged: an older CLI shows a newer fleet. */
 export const ItemSchema = Type.Object({

@@ -5,8 +5,8 @@ import { Value } from 'typebox/value';
 import { isMap, isPair, isScalar, LineCounter, parseAllDocuments, type Document, type Node } from 'yaml';
 import { limits } from '../protocol/limits.ts';
 import { kinds, ResourceSchema, schemaOf, type Kind, type Resource } from '../protocol/resources.ts';
-import { nearest } from './nearest.ts';
-import { isRecord, schemaProblems } from './schema-problems.ts';
+import { nearest } from '../protocol/nearest.ts';
+import { isRecord, schemaProblems } from '../protocol/schema-problems.ts';
 
 /** One thing wrong in a file: where it is, what is expected, and what to do. */
 export interface FileProblem {

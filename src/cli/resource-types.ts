@@ -1,6 +1,6 @@
 import { fault } from '../protocol/errors.ts';
 import { type Kind, type Plural } from '../protocol/resources.ts';
-import { nearest } from './nearest.ts';
+import { nearest } from '../protocol/nearest.ts';
 
 /** What `get` and `describe` can show: resources, what happened, and the processes of this machine. */
 export type Listed = Plural | 'events' | 'processes';

@@ -3,7 +3,7 @@ import { open, readdir, stat, type FileHandle } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { fault } from '../../protocol/errors.ts';
 import { exitCodes } from '../failure.ts';
-import { nearest } from '../nearest.ts';
+import { nearest } from '../../protocol/nearest.ts';
 import { aborted, type Terminal } from '../terminal.ts';
 
 /** How much is read at a time, and the most that is searched for the last lines: 64 MiB. */

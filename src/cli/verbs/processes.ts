@@ -3,7 +3,7 @@ import { Type } from 'typebox';
 import { fault } from '../../protocol/errors.ts';
 import { askHost, connectionTo, ProcessListSchema, type Connection, type ProcessItem } from '../client.ts';
 import { exitCodes } from '../failure.ts';
-import { nearest } from '../nearest.ts';
+import { nearest } from '../../protocol/nearest.ts';
 import type { Terminal } from '../terminal.ts';
 
 /** How long `start` waits for a process to do what it is for, and how often it looks. */

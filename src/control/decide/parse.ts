@@ -1,16 +1,10 @@
-import { Type, type TSchema } from 'typebox';
+import type { TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import { assert } from '../../kernel/assert.ts';
 import { fault } from '../../protocol/errors.ts';
 import type { Fault } from '../../kernel/fault.ts';
-import {
-  BlueprintSpecSchema,
-  kinds,
-  ResourceSchema,
-  schemaOf,
-  type Kind,
-  type Resource,
-} from '../../protocol/resources.ts';
+import { kinds, ResourceSchema, schemaOf, type Kind, type Resource } from '../../protocol/resources.ts';
+import { schemaProblems } from '../../protocol/schema-problems.ts';
 import { applyItemsMax } from './tables.ts';
 
 /** Input of the control API, parsed once (rules I1 to I5): a fault names the field and what is expected there. */
@@ -44,22 +38,12 @@ export function parseResource(
       { field: join(path, field) },
     );
   }
-  const { spec } = given;
-  if (kind === 'Blueprint' && isObject(spec) && !('machine' in spec) && !('workload' in spec)) {
-    throw fault(
-      'resource-invalid',
-      `Blueprint ${String(given['name'])}: ${join(path, 'spec')} must hold either machine or workload.`,
-      {
-        field: join(path, 'spec'),
-      },
-    );
-  }
   const filled = Value.Default(schemaOf[kind], Value.Clone(given));
-  const error = firstError(schemaFor(kind, spec), filled);
-  if (error !== undefined) {
+  const [problem] = schemaProblems(schemaOf[kind], filled);
+  if (problem !== undefined) {
     const title = typeof given['name'] === 'string' ? `${kind} ${given['name']}` : kind;
-    const field = join(path, error.field);
-    throw fault('resource-invalid', `${title}: ${field} ${error.expected}.`, { field });
+    const field = join(path, fieldOf(problem.path));
+    throw fault('resource-invalid', `${title}: ${field} ${problem.message}; ${sentence(problem.remedy)}`, { field });
   }
   assert(Value.Check(ResourceSchema, filled), 'what fits the schema of its kind is a resource');
   return filled;
@@ -92,67 +76,14 @@ export function parseApply(body: unknown): { readonly items: Resource[]; readonl
 
 /** Any other document against its schema. */
 export function invalidDocument(schema: TSchema, value: unknown): Fault {
-  const error = firstError(schema, value);
-  return fault(
-    'input-invalid',
-    `${error?.field === '' || error === undefined ? 'The body' : error.field} ${error?.expected ?? 'does not fit'}.`,
-    {
-      field: error?.field,
-    },
-  );
+  const [problem] = schemaProblems(schema, value);
+  const field = fieldOf(problem?.path ?? []);
+  const what = problem === undefined ? 'does not fit.' : `${problem.message}; ${sentence(problem.remedy)}`;
+  return fault('input-invalid', `${field === '' ? 'The body' : field} ${what}`, { field });
 }
 
-/** Of a blueprint's alternatives the one that is meant, so that errors speak of it alone. */
-function schemaFor(kind: Kind, spec: unknown): TSchema {
-  if (kind !== 'Blueprint' || !isObject(spec)) return schemaOf[kind];
-  const [machine, workload] = BlueprintSpecSchema.anyOf;
-  return Type.Object(
-    { ...schemaOf.Blueprint.properties, spec: 'machine' in spec ? machine : workload },
-    { additionalProperties: false },
-  );
-}
-
-interface FieldError {
-  readonly field: string;
-  readonly expected: string;
-}
-
-function firstError(schema: TSchema, value: unknown): FieldError | undefined {
-  // An unknown field is reported twice: as "schema is false", and by its object, which names it.
-  const error = Value.Errors(schema, value).find(({ keyword }) => keyword !== 'boolean');
-  if (error === undefined) return undefined;
-  const at = error.instancePath.split('/').slice(1).map(unescapePointer);
-  const here = schemaAt(schema, at);
-  if (error.keyword === 'required') {
-    const missing = error.params.requiredProperties[0] ?? '';
-    const meaning = descriptionOf(schemaAt(schema, [...at, missing]));
-    return { field: fieldOf([...at, missing]), expected: `is missing${meaning === undefined ? '' : ` (${meaning})`}` };
-  }
-  if (error.keyword === 'additionalProperties') {
-    const unknown = error.params.additionalProperties[0] ?? '';
-    const known = isObject(here) && isObject(here['properties']) ? Object.keys(here['properties']) : [];
-    return {
-      field: fieldOf([...at, unknown]),
-      expected: `is not known here${known.length === 0 ? '' : `; known are ${known.join(', ')}`}`,
-    };
-  }
-  const description = descriptionOf(here);
-  const expected = error.keyword === 'pattern' && description !== undefined ? `must be ${description}` : error.message;
-  return { field: fieldOf(at), expected };
-}
-
-function schemaAt(schema: unknown, at: readonly string[]): unknown {
-  let here: unknown = schema;
-  for (const step of at) {
-    if (!isObject(here)) return undefined;
-    const properties = here['properties'];
-    here = isObject(properties) ? properties[step] : here['items'];
-  }
-  return here;
-}
-
-function descriptionOf(schema: unknown): string | undefined {
-  return isObject(schema) && typeof schema['description'] === 'string' ? schema['description'] : undefined;
+function sentence(text: string): string {
+  return /[.?]$/.test(text) ? text : `${text}.`;
 }
 
 function fieldOf(at: readonly string[]): string {
@@ -161,10 +92,6 @@ function fieldOf(at: readonly string[]): string {
 
 function join(path: string, field: string): string {
   return path === '' ? field : field === '' ? path : `${path}.${field}`;
-}
-
-function unescapePointer(step: string): string {
-  return step.replaceAll('~1', '/').replaceAll('~0', '~');
 }
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -360,7 +360,7 @@ describe('bad input', () => {
       400,
       'resource-invalid',
       'spec.capacity.users',
-      /must be integer/,
+      /must be a whole number from 1 .*write it without quotes/,
     ],
     [
       'a missing jurisdiction',
@@ -369,7 +369,7 @@ describe('bad input', () => {
       400,
       'resource-invalid',
       'spec.jurisdiction',
-      /is missing.*Jurisdiction/,
+      /is missing.*jurisdiction in which data may rest/,
     ],
     [
       'an unknown field',
@@ -378,7 +378,7 @@ describe('bad input', () => {
       400,
       'resource-invalid',
       'spec.user',
-      /known are jurisdiction, users, tier/,
+      /did you mean users/,
     ],
     [
       'a name that is no label',
@@ -405,7 +405,7 @@ describe('bad input', () => {
       400,
       'resource-invalid',
       'spec',
-      /machine or workload/,
+      /one of machine, workload/,
     ],
     [
       'a workload without command',
@@ -444,7 +444,7 @@ describe('bad input', () => {
       /twice/,
     ],
     ['an unknown address', '/v1/cell', {}, 404, 'not-found', undefined, /openapi/],
-    ['an unknown query', '/v1/events?limit=many', {}, 400, 'input-invalid', 'limit', /integer/],
+    ['an unknown query', '/v1/events?limit=many', {}, 400, 'input-invalid', 'limit', /whole number/],
     [
       'not JSON',
       '/v1/apply',

@@ -7,9 +7,8 @@ import { invalidDocument } from '../decide/parse.ts';
 import { cellStatusOf, servedNow } from '../decide/reported.ts';
 import { PlacementSchema } from '../decide/placement.ts';
 import { readPosition } from './frames.ts';
-import { headerOf } from './resources-api.ts';
 import type { Plane } from './plane.ts';
-import type { ControlApp, Parts } from './server.ts';
+import { headerOf, type ControlApp, type Parts } from './parts.ts';
 
 /** Events that one page of the audit log holds. */
 export const eventsPageMax = 1_000;

@@ -8,7 +8,7 @@ import { parseApply, parseResource } from '../decide/parse.ts';
 import { KindSchema } from '../decide/tables.ts';
 import type { Plane } from './plane.ts';
 import { foundItem, itemsOf, ItemSchema, ListSchema } from './items.ts';
-import type { ControlApp, Parts } from './server.ts';
+import { headerOf, type ControlApp, type Parts } from './parts.ts';
 
 /** Lists, watches, reads, puts and removes resources; applies many at once. */
 const NameParams = Type.Object({ name: Type.String() });
@@ -120,11 +120,6 @@ async function applyAll(plane: Plane, body: unknown): Promise<Static<typeof Appl
   const { items, dryRun } = parseApply(body);
   const outcomes = dryRun ? await plane.preview({ items }) : await plane.apply({ items });
   return { version: plane.model.version, dryRun, items: [...outcomes] };
-}
-
-export function headerOf(request: FastifyRequest, name: string): string | undefined {
-  const value = request.headers[name];
-  return Array.isArray(value) ? value[0] : value;
 }
 
 /** The version that If-Match or If-None-Match ask for; `*` means whatever is there, or nothing. */

@@ -1,7 +1,5 @@
 import swagger from '@fastify/swagger';
-import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance, type RawServerDefault } from 'fastify';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import Fastify, { LogController, type FastifyBaseLogger } from 'fastify';
 import { Type, type TSchema } from 'typebox';
 import { fault } from '../../protocol/errors.ts';
 import { limits } from '../../protocol/limits.ts';
@@ -12,30 +10,12 @@ import { cellsMax } from '../decide/tables.ts';
 import { admit } from './access.ts';
 import { addFleet } from './fleet-api.ts';
 import { Frames } from './frames.ts';
+import type { ControlApp, Parts } from './parts.ts';
 import type { Plane } from './plane.ts';
 import { answerNotFound, answerProblem, parseQuery } from './problems.ts';
 import { addResources } from './resources-api.ts';
 import { StreamHub } from './sse.ts';
 import { Watches } from './watch.ts';
-
-export type ControlApp = FastifyInstance<
-  RawServerDefault,
-  IncomingMessage,
-  ServerResponse,
-  FastifyBaseLogger,
-  TypeBoxTypeProvider
->;
-
-/** What the routes of the API work with. */
-export interface Parts {
-  readonly plane: Plane;
-  readonly frames: Frames;
-  readonly watches: Watches;
-  /** Streams of agents: routers, cells, hosts. */
-  readonly followers: StreamHub;
-  /** Streams of people and their tools. */
-  readonly watchers: StreamHub;
-}
 
 /** Every cell, host and router follows one stream; twice that, because a broken one may linger while its follower is back. */
 export const followerStreamsMax = 2 * (cellsMax + 2 * reportersMax);
