@@ -3,7 +3,7 @@ import { assert } from '../kernel/assert.ts';
 /** Every bound that two rooms share, with its reason. Bounds of one room stand in that room. */
 export const limits = {
   /** A parent's death is noticed at once (a pipe ends); this is what a child may take to stop. */
-  stopGraceMs: 3_000,
+  stopGraceMs: 2_000,
   /** INTERFACE: no process is left behind for longer than this after a SIGKILL of its parent. */
   orphanLifeMsMax: 5_000,
 
