@@ -3,8 +3,8 @@ import { join, resolve } from 'node:path';
 import { Type, type Static, type TSchema } from 'typebox';
 import { Value } from 'typebox/value';
 import { Fault } from '../kernel/fault.ts';
-import { errorTable, fault, type ErrorCode } from '../protocol/errors.ts';
-import { ProblemSchema, type Problem } from '../protocol/problem.ts';
+import { fault } from '../protocol/errors.ts';
+import { faultOf, ProblemSchema } from '../protocol/problem.ts';
 import type { Terminal } from './terminal.ts';
 
 /** Where the processes of a fleet listen, as `up` writes it to DATA/endpoints.json. */
@@ -163,22 +163,6 @@ function parsed<S extends TSchema>(answer: Answer, schema: S, url: string): Stat
     'internal',
     `${url} answered something that this version does not know (${error?.instancePath ?? ''} ${error?.message ?? ''}). Use the version of cellwright that runs the fleet.`,
   );
-}
-
-/** The fault that a problem document tells of; unknown codes keep their name. */
-export function faultOf(problem: Problem): Fault {
-  const options = { field: problem.field, retryAfterMs: problem.retryAfterMs };
-  if (isErrorCode(problem.code)) return fault(problem.code, problem.detail, options);
-  return new Fault(
-    problem.code,
-    { ...errorTable.internal, status: problem.status, title: problem.title },
-    problem.detail,
-    options,
-  );
-}
-
-function isErrorCode(code: string): code is ErrorCode {
-  return Object.hasOwn(errorTable, code);
 }
 
 /** Why nobody listens where the control plane should, and what to do: the host knows if it is held. */

@@ -14,12 +14,18 @@ const common = {
   /** Public key (PEM file) with which signed documents are checked. */
   publicKeyFile: Type.String(),
 };
+/**
+ * Whether this process had a log when it last served, as its host remembers. A log that is missing
+ * although it is expected is damage: an empty one would forget what was acknowledged.
+ */
+const logExpected = Type.Boolean();
 const client = { controlUrl: Type.String(), tokenFile: Type.String() };
 
 export const ControlBootSchema = Type.Object({
   process: Type.Literal('control'),
   ...common,
   listen: Listen,
+  logExpected,
   /** Private key (PEM, mode 0600): signs frames and desired state. */
   privateKeyFile: Type.String(),
   /** The fleet's secret (mode 0600) from which every token is derived. */
@@ -43,6 +49,7 @@ export const CellBootSchema = Type.Object({
   ...client,
   name: CellNameSchema,
   listen: Listen,
+  logExpected,
   workloadPort: Type.Integer({ minimum: 1, maximum: 65_535 }),
 });
 

@@ -1,6 +1,6 @@
 import { Type, type Static } from 'typebox';
 import { Fault } from '../kernel/fault.ts';
-import { errorTable, fault } from './errors.ts';
+import { errorTable, fault, type ErrorCode } from './errors.ts';
 
 /** RFC 9457 problem details: the body of every error, `application/problem+json`. */
 export const ProblemSchema = Type.Object({
@@ -36,4 +36,20 @@ export function asFault(thrown: unknown): Fault {
   if (thrown instanceof Fault) return thrown;
   const text = thrown instanceof Error ? thrown.message : String(thrown);
   return fault('internal', `${errorTable.internal.title}: ${text}`, { cause: thrown });
+}
+
+/** The fault that a problem document tells of; unknown codes keep their name. */
+export function faultOf(problem: Problem): Fault {
+  const options = { field: problem.field, retryAfterMs: problem.retryAfterMs };
+  if (isErrorCode(problem.code)) return fault(problem.code, problem.detail, options);
+  return new Fault(
+    problem.code,
+    { ...errorTable.internal, status: problem.status, title: problem.title },
+    problem.detail,
+    options,
+  );
+}
+
+function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(errorTable, code);
 }

@@ -34,6 +34,7 @@ const may: Readonly<Record<string, readonly string[]>> = {
   ],
   'host/decide': ['kernel', 'protocol'],
   'host/serve': ['kernel', 'protocol', 'host/decide', 'follow', 'process', 'trust'],
+  client: ['kernel', 'protocol'],
   cli: ['kernel', 'protocol', 'follow', 'process'],
 };
 /** Only these see several processes; the library's front door shows the machine. */
