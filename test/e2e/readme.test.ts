@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
+import { mkdtemp, readFile, realpath, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -37,7 +37,7 @@ async function run(command: string, folder: string): Promise<{ readonly code: nu
 
 /** A folder that looks like a fresh clone, so that the tour's data does not touch the real one. */
 async function clone(t: TestContext): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'cellwright-tour-'));
+  const folder = await realpath(await mkdtemp(join(tmpdir(), 'cellwright-tour-')));
   t.after(() => rm(folder, { recursive: true, force: true }));
   for (const name of ['bin', 'src', 'examples', 'node_modules', 'package.json'])
     await symlink(join(root, name), join(folder, name));
@@ -67,10 +67,7 @@ test('every command of the tour in the README does what the README says', async 
   assert.match(ready, /"ready":true/);
 
   for (const { command, expected } of steps) {
-    // Other fleets may run on this machine: kill by the path of this one only.
-    const here = command
-      .replaceAll('localhost:8080', `localhost:${routerPort}`)
-      .replace(/-f cells\//, `-f ${folder}/.cellwright/cells/`);
+    const here = command.replaceAll('localhost:8080', `localhost:${routerPort}`);
     const { code, output } = await run(here, folder);
     assert.equal(code, 0, `${command}\n${output}`);
     for (const text of expected)

@@ -1,6 +1,7 @@
-import { registerHooks } from 'node:module';
+import { readFileSync } from 'node:fs';
+import { registerHooks, stripTypeScriptTypes } from 'node:module';
 import { resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import type { MachineSource } from '../../protocol/resources.ts';
@@ -8,24 +9,33 @@ import { isMachine, type Machine } from '../../machine/decide/machine.ts';
 
 /** The library that a machine gets when it imports `cellwright`: this one, wherever its file lies. */
 const library = new URL(`../../index${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url).href;
+/** What is part of Cellwright itself is loaded as the runtime does it. */
+const ownFolder = new URL('../../', import.meta.url).href;
 let hooked = false;
 
 /**
- * Lets a module import `cellwright` without having it installed beside it, and gives it the copy that
- * runs the cell: a machine made by another copy would not be recognised.
+ * Makes machines load wherever their files lie. `cellwright` is the copy that runs the cell, because a
+ * machine made by another copy would not be recognised. TypeScript is an ES module without its types,
+ * also in an installed package and beside a package.json that says `commonjs`, where the runtime
+ * alone would refuse it.
  */
-function provideLibrary(): void {
+function hookLoading(): void {
   if (hooked) return;
   hooked = true;
   registerHooks({
     resolve: (specifier, context, next) =>
       specifier === 'cellwright' ? { url: library, shortCircuit: true } : next(specifier, context),
+    load: (url, context, next) => {
+      if (!/^file:.*\.m?ts$/.test(url) || url.startsWith(ownFolder)) return next(url, context);
+      const source = stripTypeScriptTypes(readFileSync(fileURLToPath(url), 'utf8'), { mode: 'strip', sourceUrl: url });
+      return { format: 'module', source, shortCircuit: true };
+    },
   });
 }
 
 /** Loads the machine of a blueprint. Fault `machine-unloadable` names the module and the remedy. */
 export async function loadMachine(source: MachineSource): Promise<Machine> {
-  provideLibrary();
+  hookLoading();
   const file = resolve(source.module);
   const name = source.export ?? 'default';
   let exported: unknown;
