@@ -44,6 +44,8 @@ function request(i: number): { instance: string; command: string; input: unknown
 async function runCommands(path: string): Promise<{ readonly perSecond: number; readonly hashes: string }> {
   const runtime = await openRuntime({
     folder: path,
+    owner: 'bench/log',
+    mustExist: false,
     machineFor: () => orders,
     nowMs: () => Date.now(),
     onStopped: (reason) => {
@@ -153,6 +155,8 @@ for (let round = 0; round < rounds; round++) {
   }
   const runtime = await openRuntime({
     folder: path,
+    owner: 'bench/log',
+    mustExist: false,
     machineFor: () => orders,
     nowMs: () => Date.now(),
     onStopped: () => {},

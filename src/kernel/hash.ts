@@ -116,20 +116,30 @@ export function hashText(text: string): string {
  */
 export class SetHash {
   readonly #sum = new Int32Array(4);
-  readonly #entry = new Int32Array(4);
+  readonly #added = new Int32Array(4);
+  readonly #removed = new Int32Array(4);
 
   add(entry: string): void {
-    const sum = this.#sum;
-    const lanes = this.#entry;
-    hashInto(entry, lanes);
-    for (let i = 0; i < 4; i++) sum[i] = (sum[i] ?? 0) + (lanes[i] ?? 0);
+    this.replace(undefined, entry);
   }
 
   remove(entry: string): void {
+    this.replace(entry, undefined);
+  }
+
+  /**
+   * Removes one entry and adds another. Whole or not at all, even if the stack overflows in it: everything that
+   * calls comes before the first change.
+   */
+  replace(removed: string | undefined, added: string | undefined): void {
+    const minus = this.#removed;
+    const plus = this.#added;
+    if (removed === undefined) minus.fill(0);
+    else hashInto(removed, minus);
+    if (added === undefined) plus.fill(0);
+    else hashInto(added, plus);
     const sum = this.#sum;
-    const lanes = this.#entry;
-    hashInto(entry, lanes);
-    for (let i = 0; i < 4; i++) sum[i] = (sum[i] ?? 0) - (lanes[i] ?? 0);
+    for (let i = 0; i < 4; i++) sum[i] = (sum[i] ?? 0) - (minus[i] ?? 0) + (plus[i] ?? 0);
   }
 
   /** `c1:` and 32 hexadecimal digits; all zero for the empty set. */

@@ -13,7 +13,7 @@ import { startControlServer } from '../control/serve/server.ts';
 /** The control plane's process. A log that cannot be proven and a port that is taken are for a person, not for a restart. */
 runProcess({ boot: ControlBootSchema, start });
 
-const forAPerson: readonly string[] = ['log-damaged', 'port-in-use', 'folder-newer'];
+const forAPerson: readonly string[] = ['log-damaged', 'port-in-use', 'folder-newer', 'folder-foreign'];
 
 async function start(boot: ControlBoot, life: Life): Promise<Stoppable> {
   try {
@@ -33,6 +33,8 @@ async function startParts(boot: ControlBoot, life: Life): Promise<Stoppable> {
   const signer = openSigner(boot.privateKeyFile);
   const runtime = await openRuntime({
     folder: boot.folder,
+    owner: `${boot.fleet}/control`,
+    mustExist: boot.logExpected,
     machineFor: (instance) => (instance === fleetInstance ? fleetMachine : undefined),
     nowMs: Date.now,
     onStopped: (reason) => life.fail(reason, 'backoff'),

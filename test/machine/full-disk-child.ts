@@ -6,6 +6,8 @@ const [folder = ''] = process.argv.slice(2);
 const stops: string[] = [];
 const runtime = await openRuntime({
   folder,
+  owner: 'test/log',
+  mustExist: false,
   machineFor: () => orders,
   nowMs: () => Date.now(),
   onStopped: (reason) => stops.push(reason.code),

@@ -11,6 +11,8 @@ process.stdin.on('end', () => process.exit(0)).resume();
 
 const runtime = await openRuntime({
   folder,
+  owner: 'test/log',
+  mustExist: false,
   machineFor: () => orders,
   nowMs: () => Date.now(),
   onStopped: () => process.exit(1),

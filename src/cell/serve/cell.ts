@@ -132,6 +132,8 @@ class Cell implements Stoppable {
     const machine = 'machine' in spec ? await loadMachine(spec.machine) : undefined;
     const runtime = await openRuntime({
       folder,
+      owner: `${this.#boot.fleet}/${name}`,
+      mustExist: this.#boot.logExpected,
       machineFor: (instance) => machineOf(instance, machine),
       nowMs: () => Date.now(),
       onStopped: (reason) => this.#life.fail(reason, 'backoff'),

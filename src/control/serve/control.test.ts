@@ -58,6 +58,8 @@ afterEach(async () => {
 async function open(): Promise<Control> {
   const runtime = await openRuntime({
     folder,
+    owner: 'fleet-of-tests/control',
+    mustExist: false,
     machineFor: (instance) => (instance === fleetInstance ? fleetMachine : undefined),
     nowMs: Date.now,
     onStopped: (reason) => assert.fail(reason),

@@ -165,7 +165,7 @@ test('keys have 1 to 255 characters', () => {
 });
 
 test('keys are forgotten when their life ends and, the oldest first, above their number; replay forgets the same', () => {
-  const bounds = { lifeMs: 100, countMax: 2 };
+  const bounds = { lifeMs: 100, countMax: 2, unitsMax: 1_000_000 };
   const instance = new Instance('t', orders, bounds);
   const records: LogRecord[] = [];
   const run = (key: string, nowMs: number): boolean => {

@@ -1,15 +1,27 @@
+import { Type, type Static } from 'typebox';
+import { Compile } from 'typebox/compile';
+import { assert } from '../../kernel/assert.ts';
 import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import { limits } from '../../protocol/limits.ts';
 import type { CommandContext, Refusal } from './define.ts';
 import { fingerprintOf, IdempotencyKeys, type KeyLimits, type RememberedAnswer } from './keys.ts';
 import type { CompiledCommand, Machine } from './machine.ts';
-import type { EventEntry, LogRecord, Outcome } from './record.ts';
+import { encodePayload, type EventEntry, type LogRecord, type Outcome } from './record.ts';
 import { TableSet } from './tables.ts';
-import { isPlainObject, isThenable } from './value.ts';
+import { isPlainObject, isThenable, messageOf } from './value.ts';
 
 /** How many events one command may return. */
 export const eventsPerCommandMax = 10_000;
+
+/** How long the record of one command may be (input and events), in UTF-16 code units: a string can hold it, and SQLite. */
+export const recordUnitsMax = 64 * 1024 * 1024;
+
+/** How long the texts of a refusal may be, in UTF-16 code units. */
+export const refusalBounds = { codeLengthMax: 128, messageLengthMax: 65_536, fieldLengthMax: 1_024 } as const;
+
+const RefusedSchema = Type.Object({ code: Type.String(), message: Type.String(), field: Type.Optional(Type.String()) });
+const refusedShape = Compile(RefusedSchema);
 
 export interface RecordedEvent {
   readonly seq: number;
@@ -44,6 +56,8 @@ export interface CommandRequest {
 export interface Decision {
   readonly answer: CommandAnswer;
   readonly record: LogRecord | undefined;
+  /** The record's payload as a log holds it; empty without a record. */
+  readonly payload: string;
 }
 
 /**
@@ -57,6 +71,8 @@ export class Instance {
   readonly #keys: IdempotencyKeys;
   #seq = 0;
   #stateHash: string;
+  /** Set while a command runs. It stays set if one ended in a way that leaves the state unknown. */
+  #running = false;
 
   constructor(name: string, machine: Machine, keyBounds?: KeyLimits) {
     this.name = name;
@@ -84,8 +100,25 @@ export class Instance {
   /**
    * Validates, decides, evolves and checks the invariants. On any refusal, violation or throw the state
    * is exactly what it was. `nowMs` must not be less than in any record before.
+   *
+   * Throws only for defects, after which the state is not known and the instance refuses everything:
+   * whoever holds it must replay its records into a new one.
    */
   execute(request: CommandRequest, nowMs: number): Decision {
+    assert(Number.isSafeInteger(nowMs) && nowMs >= 0, 'a log holds times in whole milliseconds since 1970');
+    this.#assertSettled();
+    this.#running = true;
+    const decision = this.#execute(request, nowMs);
+    // Not in a `finally`: after a throw nobody knows what the state is.
+    this.#running = false;
+    return decision;
+  }
+
+  #assertSettled(): void {
+    assert(!this.#running, 'a handler cannot use its own instance, nor anybody one whose last command was interrupted');
+  }
+
+  #execute(request: CommandRequest, nowMs: number): Decision {
     const { command: name, idempotencyKey: key } = request;
     const command = this.machine.commands.get(name);
     if (command === undefined) {
@@ -99,28 +132,34 @@ export class Instance {
     }
     if (key !== undefined) {
       const earlier = this.#answerEarlier(key, name, input, nowMs);
-      if (earlier !== undefined) return { answer: earlier, record: undefined };
+      if (earlier !== undefined) return { answer: earlier, record: undefined, payload: '' };
     }
     const seqBefore = this.#seq;
     const hashes = [this.#stateHash];
     let outcome: Outcome;
+    let payload = '';
     try {
       outcome = this.#decide(name, command, input, nowMs, hashes);
+      if (key !== undefined || (outcome.kind === 'accepted' && outcome.events.length > 0)) {
+        payload = encodePayload({ command: name, input, key, outcome });
+        if (payload.length > recordUnitsMax) {
+          throw new RangeError(`input and events come to ${payload.length} characters, more than ${recordUnitsMax}`);
+        }
+      }
     } catch (thrown) {
-      this.#tables.undo();
-      return rejected(asHandlerFault(thrown, `Command ${name} failed and changed nothing`));
+      this.#undo();
+      return rejected(handlerFault(thrown, `Command ${name} failed and changed nothing`));
     }
     if (outcome.kind === 'accepted') {
       this.#tables.keep();
       this.#seq += outcome.events.length;
       this.#stateHash = hashes[hashes.length - 1] ?? this.#stateHash;
     } else {
-      this.#tables.undo();
+      this.#undo();
       hashes.length = 1;
     }
-    const nothingToKeep = outcome.kind === 'refused' || outcome.events.length === 0;
-    const remembered = { atMs: nowMs, seqBefore, stateHash: this.#stateHash, outcome };
-    if (key === undefined && nothingToKeep) return { answer: answerOf(remembered, false), record: undefined };
+    const remembered = { atMs: nowMs, seqBefore, stateHash: this.#stateHash, outcome, units: payload.length };
+    if (payload === '') return { answer: answerOf(remembered, false), record: undefined, payload };
 
     if (key !== undefined) this.#keys.remember(key, { ...remembered, fingerprint: fingerprintOf(name, input) });
     const keysForgotten = this.#keys.expire(nowMs);
@@ -139,18 +178,32 @@ export class Instance {
         input,
         key,
         outcome,
+        units: payload.length,
       },
+      payload,
     };
+  }
+
+  #undo(): void {
+    this.#tables.undo();
+    assert(this.#tables.hash === this.#stateHash, 'a command that changes nothing leaves the hash exactly as it was');
   }
 
   /** Answers a query from the state as it is now. Throws a fault; never changes anything. */
   query(name: string, input: unknown): unknown {
     const query = this.machine.queries.get(name);
     if (query === undefined) throw fault('query-unknown', `${this.machine.name} has no query ${name}`, { field: name });
+    this.#assertSettled();
+    let parsed: unknown;
     try {
-      return settled(query.answer(this.#tables.views, query.parse(input)), `Query ${name}`);
+      parsed = query.parse(input);
     } catch (thrown) {
-      throw asHandlerFault(thrown, `Query ${name} failed`);
+      throw asHandlerFault(thrown, `The input of ${name} could not be checked`);
+    }
+    try {
+      return settled(query.answer(this.#tables.views, parsed), `Query ${name}`);
+    } catch (thrown) {
+      throw handlerFault(thrown, `Query ${name} failed`);
     }
   }
 
@@ -191,6 +244,7 @@ export class Instance {
         seqBefore: record.seqBefore,
         stateHash: this.#stateHash,
         outcome,
+        units: record.units,
       });
     }
     this.#keys.forget(record.keysForgotten);
@@ -217,19 +271,14 @@ export class Instance {
   #decide(name: string, command: CompiledCommand, input: unknown, nowMs: number, hashes: string[]): Outcome {
     const ctx: CommandContext = { now: nowMs, instance: this.name, refuse };
     const decided = settled(command.decide(this.#tables.views, input, ctx), `Command ${name}`);
-    if (isRefusal(decided)) {
-      const { code, message, field } = decided.refused;
+    if (isPlainObject(decided) && 'refused' in decided) {
+      const { code, message, field } = refusedOf(decided['refused']);
       return { kind: 'refused', code: 'command-refused', message, reason: code, field };
     }
-    if (!Array.isArray(decided)) throw new TypeError('a command returns an array of events or ctx.refuse(…)');
-    if (decided.length > eventsPerCommandMax) {
-      throw new RangeError(`a command may return ${eventsPerCommandMax} events, not ${decided.length}`);
-    }
+    const returned = eventsOf(decided);
     const events: EventEntry[] = [];
-    for (const event of decided) {
-      if (!isPlainObject(event) || typeof event['type'] !== 'string') throw new TypeError('an event is { type, data }');
-      const { type } = event;
-      const data = this.#parseEvent(type, event['data']);
+    for (const { type, data: given } of returned) {
+      const data = this.#parseEvent(type, given);
       const changesBefore = this.#tables.changes.length;
       hashes.push(this.#evolveParsed(type, data));
       const broken = this.#brokenInvariant(changesBefore);
@@ -290,16 +339,60 @@ function refuse(code: string, message: string, field?: string): Refusal {
   return { refused: field === undefined ? { code, message } : { code, message, field } };
 }
 
-function isRefusal(value: unknown): value is Refusal {
-  return isPlainObject(value) && isPlainObject(value['refused']);
+/** A refusal as it can be recorded. Each part is read once: a getter may answer differently the second time. */
+function refusedOf(value: unknown): Static<typeof RefusedSchema> {
+  const { code, message, field } = isPlainObject(value) ? value : {};
+  const refused: unknown = field === undefined ? { code, message } : { code, message, field };
+  if (!refusedShape.Check(refused)) {
+    throw new TypeError('a refusal has a code and a message, and may have a field; each is a string');
+  }
+  const { codeLengthMax, messageLengthMax, fieldLengthMax } = refusalBounds;
+  if (
+    refused.code.length > codeLengthMax ||
+    refused.message.length > messageLengthMax ||
+    (refused.field ?? '').length > fieldLengthMax
+  ) {
+    throw new RangeError(
+      `the code of a refusal has at most ${codeLengthMax} characters, its message ${messageLengthMax}, its field ${fieldLengthMax}`,
+    );
+  }
+  return refused;
+}
+
+/** What a command returned, if it is a list of events; their data is not checked yet. */
+function eventsOf(decided: unknown): readonly EventEntry[] {
+  if (!Array.isArray(decided)) throw new TypeError('a command returns an array of events or ctx.refuse(…)');
+  const { length } = decided;
+  if (length > eventsPerCommandMax) {
+    throw new RangeError(`a command may return ${eventsPerCommandMax} events, not ${length}`);
+  }
+  const events: EventEntry[] = [];
+  let promised = false;
+  for (let i = 0; i < length; i++) {
+    const event: unknown = decided[i];
+    const { type, data } = isPlainObject(event) ? event : {};
+    if (hearsPromise(event) || hearsPromise(data)) promised = true;
+    // To the end, even if one is wrong: each promise must be heeded, or its rejection would end the process.
+    events.push({ type: typeof type === 'string' ? type : '', data });
+  }
+  if (promised) throw new TypeError('an event is or holds a promise; handlers are synchronous');
+  if (events.some(({ type }) => type === '')) throw new TypeError('an event is { type, data }');
+  return events;
 }
 
 function settled(value: unknown, who: string): unknown {
-  if (!isThenable(value)) return value;
+  if (!hearsPromise(value)) return value;
   throw new TypeError(`${who} returned a promise; handlers are synchronous, so that replay can repeat them`);
 }
 
-function answerOf(remembered: Omit<RememberedAnswer, 'fingerprint'>, repeated: boolean): CommandAnswer {
+/** Whether it is a promise. Then its rejection is heard, so that the command fails and not the process. */
+function hearsPromise(value: unknown): boolean {
+  if (!isThenable(value)) return false;
+  Promise.resolve(value).catch(() => undefined);
+  return true;
+}
+
+function answerOf(remembered: Omit<RememberedAnswer, 'fingerprint' | 'units'>, repeated: boolean): CommandAnswer {
   const { outcome, seqBefore, stateHash } = remembered;
   if (outcome.kind === 'refused') {
     const { code, message, reason, field } = outcome;
@@ -315,14 +408,15 @@ function answerOf(remembered: Omit<RememberedAnswer, 'fingerprint'>, repeated: b
 }
 
 function rejected(error: Fault): Decision {
-  return { answer: { kind: 'rejected', fault: error, repeated: false }, record: undefined };
+  return { answer: { kind: 'rejected', fault: error, repeated: false }, record: undefined, payload: '' };
 }
 
-function messageOf(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message : String(thrown);
-}
-
+/** For what our own checks throw: their faults say already what is wrong. */
 function asHandlerFault(thrown: unknown, what: string): Fault {
-  if (thrown instanceof Fault) return thrown;
+  return thrown instanceof Fault ? thrown : handlerFault(thrown, what);
+}
+
+/** For what a handler throws, a fault of ours included: only the runtime speaks with the runtime's codes. */
+function handlerFault(thrown: unknown, what: string): Fault {
   return fault('handler-failed', `${what}: ${messageOf(thrown)}`, { cause: thrown });
 }

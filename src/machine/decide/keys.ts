@@ -6,11 +6,14 @@ import { canonical } from './value.ts';
 export interface KeyLimits {
   readonly lifeMs: number;
   readonly countMax: number;
+  /** Of all remembered answers together, in UTF-16 code units of their records' payloads. The newest is kept anyway. */
+  readonly unitsMax: number;
 }
 
 export const keyLimits: KeyLimits = {
   lifeMs: limits.idempotencyKeyLifeMs,
   countMax: limits.idempotencyKeysPerTenantMax,
+  unitsMax: 32 * 1024 * 1024,
 };
 
 /** The first answer to a command that came with a key. */
@@ -22,6 +25,8 @@ export interface RememberedAnswer {
   readonly seqBefore: number;
   readonly stateHash: string;
   readonly outcome: Outcome;
+  /** What it counts for in the bound of what is remembered. */
+  readonly units: number;
 }
 
 /** What makes two requests with one key the same request. */
@@ -38,6 +43,7 @@ export class IdempotencyKeys {
   readonly #keys = new Map<string, RememberedAnswer>();
   readonly #hash = new SetHash();
   readonly #limits: KeyLimits;
+  #units = 0;
   #text: string | undefined;
 
   constructor(bounds: KeyLimits = keyLimits) {
@@ -63,18 +69,25 @@ export class IdempotencyKeys {
     if (before !== undefined) {
       this.#hash.remove(entryOf(key, before));
       this.#keys.delete(key);
+      this.#units -= before.units;
     }
     this.#keys.set(key, answer);
     this.#hash.add(entryOf(key, answer));
+    this.#units += answer.units;
     this.#text = undefined;
   }
 
-  /** Forgets keys whose life has ended and the oldest above the bound. Returns how many, for the record. */
+  /** Forgets keys whose life has ended and the oldest above the bounds. Returns how many, for the record. */
   expire(nowMs: number): number {
+    const { countMax, unitsMax } = this.#limits;
     let count = 0;
+    let units = this.#units;
     for (const answer of this.#keys.values()) {
-      if (this.#keys.size - count <= this.#limits.countMax && !this.#ended(answer, nowMs)) break;
+      const left = this.#keys.size - count;
+      const tooMany = left > countMax || (units > unitsMax && left > 1);
+      if (!tooMany && !this.#ended(answer, nowMs)) break;
       count += 1;
+      units -= answer.units;
     }
     this.forget(count);
     return count;
@@ -88,6 +101,7 @@ export class IdempotencyKeys {
       left -= 1;
       this.#keys.delete(key);
       this.#hash.remove(entryOf(key, answer));
+      this.#units -= answer.units;
       this.#text = undefined;
     }
   }

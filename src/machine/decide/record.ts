@@ -41,6 +41,8 @@ export interface LogRecord {
   readonly input: unknown;
   readonly key: string | undefined;
   readonly outcome: Outcome;
+  /** Length of its payload, in UTF-16 code units: what it costs to keep. */
+  readonly units: number;
 }
 
 /** A record as it is written: `head` proves it, `payload` says what it was and is covered by its own digest. */
@@ -81,19 +83,26 @@ const PayloadSchema = Type.Tuple([
 const head = Compile(HeadSchema);
 const payload = Compile(PayloadSchema);
 
-export function encodeRecord(position: number, record: LogRecord): RecordText {
-  const { outcome } = record;
-  let hashes = '';
-  for (const hash of record.hashes) hashes += hashes === '' ? `"${hash}"` : `,"${hash}"`;
+type PayloadParts = Pick<LogRecord, 'command' | 'input' | 'key' | 'outcome'>;
+
+/** Writes the part of a record that says what it was. */
+export function encodePayload({ command, input, key, outcome }: PayloadParts): string {
   const what =
     outcome.kind === 'accepted'
       ? outcome.events.map(({ type, data }) => [type, data])
       : { code: outcome.code, message: outcome.message, reason: outcome.reason, field: outcome.field };
+  return payloadTag + JSON.stringify([command, input, key ?? null, what]);
+}
+
+/** The texts of a record. `payload` is what `encodePayload` made of it, if that was needed before. */
+export function encodeRecord(position: number, record: LogRecord, payload: string = encodePayload(record)): RecordText {
+  let hashes = '';
+  for (const hash of record.hashes) hashes += hashes === '' ? `"${hash}"` : `,"${hash}"`;
   return {
     head:
       `${headTag}[${position},${JSON.stringify(record.instance)},"${record.machine}",${record.machineVersion},` +
       `${record.now},${record.seqBefore},[${hashes}],${record.keysForgotten},"${record.keysHash}"]`,
-    payload: payloadTag + JSON.stringify([record.command, record.input, record.key ?? null, what]),
+    payload,
   };
 }
 
@@ -123,6 +132,7 @@ export function decodeRecord(position: number, text: RecordText): LogRecord {
     outcome: Array.isArray(what)
       ? { kind: 'accepted', events: what.map(([type, data]) => ({ type, data })) }
       : { kind: 'refused', code: what.code, message: what.message, reason: what.reason, field: what.field },
+    units: text.payload.length,
   };
 }
 

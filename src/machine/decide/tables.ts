@@ -23,9 +23,13 @@ export class TableMisuse extends Error {
 /** How long a row's key may be, in UTF-16 code units. */
 export const rowKeyLengthMax = 1024;
 
-interface Undo extends RowChange {
+/** A change and how far it came: a stack that overflows may end it anywhere. */
+interface Change extends RowChange {
   readonly store: TableStore;
   readonly previous: PlainObject | undefined;
+  readonly row: PlainObject | undefined;
+  hashed: boolean;
+  done: boolean;
 }
 
 /**
@@ -37,7 +41,7 @@ export class TableSet {
   readonly views: Readonly<Record<string, TableView<PlainObject>>>;
   readonly writers: Readonly<Record<string, TableWriter<PlainObject>>>;
   readonly #hash = new SetHash();
-  #journal: Undo[] = [];
+  #journal: Change[] = [];
   #evolving = false;
 
   constructor(shapes: readonly TableShape[]) {
@@ -61,7 +65,9 @@ export class TableSet {
   evolve(change: () => unknown): unknown {
     this.#evolving = true;
     try {
-      return change();
+      const returned = change();
+      this.#assertWhole();
+      return returned;
     } finally {
       this.#evolving = false;
     }
@@ -81,7 +87,11 @@ export class TableSet {
   undo(): void {
     for (let i = this.#journal.length - 1; i >= 0; i--) {
       const change = this.#journal[i];
-      if (change !== undefined) this.#put(change.store, change.key, change.previous);
+      if (change === undefined) continue;
+      const { store, key, row, previous, hashed, done } = change;
+      if (hashed) this.#hash.replace(store.textOf(row), store.textOf(previous));
+      store.put(key, row, previous);
+      if (!done) store.reorder();
     }
     this.#journal = [];
   }
@@ -92,36 +102,55 @@ export class TableSet {
         `Table ${store.shape.name} was changed outside an event; return an event and change it there`,
       );
     }
-    const previous = this.#put(store, key, row);
-    this.#journal.push({ store, table: store.shape.name, key, previous });
+    this.#assertWhole();
+    const previous = store.rows.get(key);
+    const removed = store.textOf(previous);
+    const added = store.textOf(row);
+    const change: Change = { store, table: store.shape.name, key, previous, row, hashed: false, done: false };
+    // Into the journal before anything changes, so that whatever happens from here on can be taken back.
+    this.#journal.push(change);
+    this.#hash.replace(removed, added);
+    change.hashed = true;
+    store.put(key, previous, row);
+    change.done = true;
   }
 
-  #put(store: TableStore, key: string, row: PlainObject | undefined): PlainObject | undefined {
-    const previous = store.rows.get(key);
-    if (previous !== undefined) this.#hash.remove(store.prefix + canonical(previous));
-    if (row !== undefined) this.#hash.add(store.prefix + canonical(row));
-    store.put(key, previous, row);
-    return previous;
+  /** A handler may catch the overflow that interrupted a change; the event must fail all the same. */
+  #assertWhole(): void {
+    if (this.#journal.at(-1)?.done === false) throw new TableMisuse('A change of a table was interrupted');
   }
 }
 
 class TableStore {
   readonly shape: TableShape;
   readonly rows = new Map<string, PlainObject>();
-  readonly keys: sortedBtree.default<string, undefined> | undefined;
+  keys: sortedBtree.default<string, undefined> | undefined;
   readonly write: (key: string, row: PlainObject | undefined) => void;
   /** Table and name of the key in front of each row's text: equal rows of two tables must not cancel out. */
-  readonly prefix: string;
+  readonly #prefix: string;
   /** Grows with each insert or delete, so that a scan notices that its table changed under it. */
   version = 0;
 
   constructor(shape: TableShape, write: (key: string, row: PlainObject | undefined) => void) {
     this.shape = shape;
     this.write = write;
-    this.prefix = `${shape.name.length}:${shape.name}${shape.key.length}:${shape.key}`;
+    this.#prefix = `${shape.name.length}:${shape.name}${shape.key.length}:${shape.key}`;
     this.keys = shape.ordered ? new OrderedKeys<string, undefined>(undefined, compareCodeUnits) : undefined;
   }
 
+  /** What a row counts for in the hash. */
+  textOf(row: PlainObject | undefined): string | undefined {
+    return row === undefined ? undefined : this.#prefix + canonical(row);
+  }
+
+  /** Makes the order of keys anew from the rows, if a change of it was interrupted. O(n log n). */
+  reorder(): void {
+    if (this.keys === undefined) return;
+    this.keys = new OrderedKeys<string, undefined>(undefined, compareCodeUnits);
+    for (const key of this.rows.keys()) this.keys.set(key, undefined);
+  }
+
+  /** Puts `row` where `previous` was; either may be missing. To repeat it changes nothing. */
   put(key: string, previous: PlainObject | undefined, row: PlainObject | undefined): void {
     if (row === undefined) {
       this.rows.delete(key);

@@ -51,7 +51,11 @@ function copy(value: unknown, frozen: boolean, path: string, depth: number): unk
   const names = Object.keys(value);
   if (names.includes('__proto__')) throw new NotPlain(path, 'an object with a property __proto__');
   if (!isSorted(names)) names.sort(compareCodeUnits);
-  else if (isFlat(value, names)) return frozen ? Object.freeze({ ...value }) : { ...value };
+  else if (Object.getOwnPropertySymbols(value).length === 0) {
+    // Copied before it is looked at: a getter may answer differently the second time.
+    const flat = { ...value };
+    if (isFlat(flat, names)) return frozen ? Object.freeze(flat) : flat;
+  }
   const properties: Record<string, unknown> = {};
   for (const name of names) {
     const property = value[name];
@@ -108,3 +112,16 @@ export function compareCodeUnits(a: string, b: string): number {
 export function isThenable(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
 }
+
+/** What was thrown, in words: bounded, and whatever it is, because a handler may throw anything. */
+export function messageOf(thrown: unknown): string {
+  try {
+    const text = String(thrown instanceof Error ? thrown.message : thrown);
+    return text.length <= messageLengthMax ? text : `${text.slice(0, messageLengthMax)}…`;
+  } catch {
+    return 'something that has no text was thrown';
+  }
+}
+
+/** How much of an error's message is told, in UTF-16 code units. */
+const messageLengthMax = 4_096;

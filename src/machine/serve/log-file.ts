@@ -2,6 +2,7 @@ import { hash } from 'node:crypto';
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { assert } from '../../kernel/assert.ts';
 import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import type { RecordText } from '../decide/record.ts';
@@ -14,8 +15,10 @@ import { createMark, MarkWriter, readMark, syncFolder, type Mark } from './mark.
 
 export const logFormat = 1;
 
-/** Chain before the first record. */
-export const chainStart = hash('sha256', `cellwright-log ${logFormat}`);
+/** Chain before the first record: names the owner, so that no record proves anything in another's log. */
+export function chainStart(owner: string): string {
+  return hash('sha256', `cellwright-log ${logFormat}\n${owner}`);
+}
 
 /** Chain of a record: SHA-256 over the chain before it, its head, and the digest of its payload. */
 export function chainOf(previous: string, text: RecordText): string {
@@ -53,6 +56,8 @@ function sqliteCode(thrown: unknown): number | undefined {
 }
 
 const sqliteBusy = 5;
+/** What `PRAGMA synchronous` answers when it is FULL. */
+const syncFull = 2;
 
 function asOpenFault(files: LogFiles, thrown: unknown): Fault {
   if (thrown instanceof Fault) return thrown;
@@ -63,12 +68,26 @@ function asOpenFault(files: LogFiles, thrown: unknown): Fault {
   return damaged(files, `SQLite cannot read ${files.database}: ${messageOf(thrown)}`, thrown);
 }
 
-/** Makes an empty log if there is none. Fault `log-damaged` if only one of its two files is there. */
-export function createIfMissing(files: LogFiles): void {
+/** Which log is meant, as whoever opens it knows. */
+export interface LogIdentity {
+  /** What the log belongs to, e.g. `FLEET/CELL`. A log of another owner is refused. */
+  readonly owner: string;
+  /** Whether there was a log before: then a missing one is damage, and none is made. */
+  readonly mustExist: boolean;
+}
+
+/**
+ * Makes an empty log if there is none. Fault `log-damaged` if only one of its two files is there, or if there must
+ * be one; then nothing is made, not even the folder.
+ */
+export function createIfMissing(files: LogFiles, { owner, mustExist }: LogIdentity): void {
   try {
-    mkdirSync(files.folder, { recursive: true, mode: 0o700 });
     if (existsSync(files.database)) return;
     if (existsSync(files.mark)) throw damaged(files, `${files.mark} is there, but ${files.database} is missing`);
+    if (mustExist) {
+      throw damaged(files, `The log that was there is gone: ${files.database} is missing, and with it what it held`);
+    }
+    mkdirSync(files.folder, { recursive: true, mode: 0o700 });
     const temporary = `${files.database}.new`;
     for (const suffix of ['', '-wal', '-shm', '-journal']) rmSync(temporary + suffix, { force: true });
     const database = new DatabaseSync(temporary);
@@ -76,6 +95,7 @@ export function createIfMissing(files: LogFiles): void {
       CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
       CREATE TABLE record (position INTEGER PRIMARY KEY, head TEXT NOT NULL, payload TEXT, chain TEXT) STRICT;
       INSERT INTO meta VALUES ('format', '${logFormat}');`);
+    database.prepare("INSERT INTO meta VALUES ('owner', ?)").run(owner);
     database.close();
     renameSync(temporary, files.database);
     syncFolder(files.folder);
@@ -97,20 +117,20 @@ export interface StoredRecord extends RecordText {
  */
 export class LogProof {
   readonly #files: LogFiles;
+  readonly #identity: LogIdentity;
   readonly #database: DatabaseSync;
   readonly #rows: Iterator<Record<string, unknown>>;
   readonly #mark: Mark | undefined;
   readonly #made: readonly string[];
-  #counter = 0;
+  readonly #counter: number;
   #position = 0;
-  #chain = chainStart;
+  #chain: string;
   #chainedAt = 0;
 
-  constructor(files: LogFiles) {
+  constructor(files: LogFiles, identity: LogIdentity) {
     this.#files = files;
-    const marked = readMark(files.mark);
-    this.#mark = marked?.mark;
-    this.#counter = marked?.counter ?? 1;
+    this.#identity = identity;
+    this.#chain = chainStart(identity.owner);
     // Reading in WAL mode makes these, empty, if they are missing; what was there before stays.
     this.#made = [`${files.database}-shm`, files.wal].filter((file) => !existsSync(file));
     let database: DatabaseSync | undefined;
@@ -118,6 +138,10 @@ export class LogProof {
       database = new DatabaseSync(files.database, { readOnly: true });
       this.#database = database;
       this.#checkFormat();
+      this.#checkOwner();
+      const marked = readMark(files.mark);
+      this.#mark = marked?.mark;
+      this.#counter = marked?.counter ?? 1;
       const check = database.prepare('PRAGMA quick_check(1)').get();
       const verdict = Object.values(check ?? {})[0];
       if (verdict !== 'ok') throw damaged(files, `${files.database} is damaged: ${String(verdict)}`);
@@ -156,10 +180,10 @@ export class LogProof {
         `${database} ends inside a batch: records ${this.#chainedAt + 1} to ${this.#position} have no chain`,
       );
     }
-    if (this.#mark === undefined && this.#position > 0) {
+    if (this.#mark === undefined && (this.#position > 0 || this.#identity.mustExist)) {
       throw damaged(
         this.#files,
-        `${database} has ${this.#position} records, but ${mark} is missing, so the log may be cut off`,
+        `${database} ends at record ${this.#position}, but ${mark} is missing, so the log may be cut off`,
       );
     }
     if (this.#mark !== undefined && this.#position < this.#mark.position) {
@@ -192,6 +216,21 @@ export class LogProof {
       throw fault('folder-newer', message, { field: this.#files.database });
     }
     if (format !== logFormat) throw damaged(this.#files, `${this.#files.database} names no format that ever was`);
+  }
+
+  /** Before anything is proven: of a log in the wrong folder that alone is worth saying. */
+  #checkOwner(): void {
+    const { database, folder } = this.#files;
+    const { owner } = this.#identity;
+    const found = this.#database.prepare("SELECT value FROM meta WHERE name = 'owner'").get()?.['value'];
+    if (typeof found !== 'string') throw damaged(this.#files, `${database} does not say what it belongs to`);
+    if (found === owner) return;
+    throw fault(
+      'folder-foreign',
+      `${database} belongs to ${found}, but ${owner} was started on it. Nothing was changed. ` +
+        `Give ${folder} the files of ${owner} again, from where they were moved or from a backup`,
+      { field: database },
+    );
   }
 
   #prove(row: Record<string, unknown>): StoredRecord {
@@ -243,12 +282,19 @@ export class LogWriter {
     try {
       database = new DatabaseSync(files.database);
       database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
-      const last = database.prepare('SELECT max(position) AS position FROM record').get();
-      if (Number(last?.['position'] ?? 0) !== proof.last.position) {
+      const { journal_mode: journalMode } = database.prepare('PRAGMA journal_mode').get() ?? {};
+      const { synchronous } = database.prepare('PRAGMA synchronous').get() ?? {};
+      // SQLite says nothing if it cannot do as it is told, and then an answer would leave before it is on disk.
+      assert(journalMode === 'wal' && synchronous === syncFull, 'each commit must reach the disk before it returns');
+      const last = database.prepare('SELECT position, chain FROM record ORDER BY position DESC LIMIT 1').get();
+      const { position, chain } = last ?? { position: 0, chain: proof.last.chain };
+      if (position !== proof.last.position || chain !== proof.last.chain) {
         throw damaged(files, `${files.database} changed while it was being opened`);
       }
       // After a crash the records may be in the page cache only: a checkpoint syncs them.
-      database.exec('PRAGMA wal_checkpoint(TRUNCATE); PRAGMA wal_autocheckpoint = 2000;');
+      const { busy } = database.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get() ?? {};
+      assert(busy === 0, 'nobody else can hold a log that is locked');
+      database.exec('PRAGMA wal_autocheckpoint = 2000');
       if (!proof.marked) createMark(files.mark, proof.last);
       this.#mark = new MarkWriter(files.mark, proof.counter);
       this.#mark.write(proof.last);

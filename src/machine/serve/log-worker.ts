@@ -1,4 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import { isPlainObject } from '../decide/value.ts';
 import { assert, unreachable } from '../../kernel/assert.ts';
 import { Fault } from '../../kernel/fault.ts';
 import { createIfMissing, logFiles, LogProof, LogWriter } from './log-file.ts';
@@ -10,8 +11,13 @@ import type { FromWorker, ToWorker } from './log-messages.ts';
  */
 const port = parentPort;
 assert(port !== null, 'this module is the body of a worker thread');
-const folder: unknown = workerData;
-assert(typeof folder === 'string', 'the worker is given the folder of its log');
+const place: unknown = workerData;
+const { folder, owner, mustExist } = isPlainObject(place) ? place : {};
+assert(
+  typeof folder === 'string' && typeof owner === 'string' && typeof mustExist === 'boolean',
+  'the worker is given a LogPlace',
+);
+const identity = { owner, mustExist };
 
 type Phase =
   | { readonly name: 'idle' }
@@ -47,8 +53,8 @@ function answer(message: ToWorker): FromWorker {
   switch (message.type) {
     case 'next': {
       if (phase.name === 'idle') {
-        createIfMissing(files);
-        phase = { name: 'proving', proof: new LogProof(files) };
+        createIfMissing(files, identity);
+        phase = { name: 'proving', proof: new LogProof(files, identity) };
       }
       assert(phase.name === 'proving', 'pages are read before the log is served');
       const records = phase.proof.read(message.count);

@@ -2,7 +2,7 @@ import { Worker } from 'node:worker_threads';
 import type { Fault } from '../../kernel/fault.ts';
 import { errorTable, fault, type ErrorCode } from '../../protocol/errors.ts';
 import { asFault } from '../../protocol/problem.ts';
-import type { StoredRecord } from './log-file.ts';
+import type { LogIdentity, StoredRecord } from './log-file.ts';
 import type { FromWorker, ToWorker } from './log-messages.ts';
 
 /** Records that travel to the serving thread at once while the log is proven. */
@@ -15,6 +15,11 @@ export interface LogEvents {
   readonly failed: (reason: Fault) => void;
 }
 
+/** Where a log lies, and whose it must be. */
+export interface LogPlace extends LogIdentity {
+  readonly folder: string;
+}
+
 /** A log that is proven and served: one batch at a time is written, off the event loop. */
 export interface Log {
   write(heads: readonly string[], payloads: readonly string[]): void;
@@ -23,26 +28,31 @@ export interface Log {
 }
 
 /**
- * Opens the log in `folder`, hands every record to `replay` in order, and then serves it. If the log
+ * Opens the log in a folder, hands every record to `replay` in order, and then serves it. If the log
  * cannot be proven or `replay` throws, rejects and has changed nothing on disk.
  */
 export async function openLog(
-  folder: string,
+  { folder, owner, mustExist }: LogPlace,
   replay: (records: readonly StoredRecord[]) => void,
   events: LogEvents,
 ): Promise<Log> {
   const file = import.meta.url.endsWith('.ts') ? './log-worker.ts' : './log-worker.js';
-  const worker = new Worker(new URL(file, import.meta.url), { workerData: folder, name: 'log' });
+  const worker = new Worker(new URL(file, import.meta.url), { workerData: { folder, owner, mustExist }, name: 'log' });
   const thread = new LogThread(worker);
   try {
-    for (;;) {
-      const page = await thread.ask({ type: 'next', count: pageRecords }, 'page');
+    const next = () => thread.ask({ type: 'next', count: pageRecords }, 'page');
+    let page = await next();
+    while (!page.done) {
+      // The thread proves the next page while this one is replayed.
+      const coming = next();
       replay(page.records);
-      if (page.done) break;
+      page = await coming;
     }
+    replay(page.records);
     await thread.ask({ type: 'serve' }, 'serving');
   } catch (thrown) {
-    await thread.end();
+    // Reading made files beside the log; closing takes them away again.
+    await thread.close().catch(() => thread.end());
     throw thrown;
   }
   return thread.serve(events);

@@ -18,9 +18,17 @@ function newFolder(): string {
   return join(root, `log-${folders}`);
 }
 
-function open(folder: string, options: { readonly nowMs?: () => number } = {}): Promise<Runtime> {
+interface OpenOptions {
+  readonly nowMs?: () => number;
+  readonly owner?: string;
+  readonly mustExist?: boolean;
+}
+
+function open(folder: string, options: OpenOptions = {}): Promise<Runtime> {
   return openRuntime({
     folder,
+    owner: options.owner ?? 'test/log',
+    mustExist: options.mustExist ?? false,
     machineFor: (instance) => (instance === 'stranger' ? undefined : orders),
     nowMs: options.nowMs ?? (() => 1_000),
     onStopped: (reason) => {

@@ -1,9 +1,15 @@
-import { unreachable } from '../../kernel/assert.ts';
+import { assert, unreachable } from '../../kernel/assert.ts';
 import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import { asFault } from '../../protocol/problem.ts';
 import { admits, commitState, step, type CommitEffect, type CommitInput, type CommitState } from '../decide/commit.ts';
-import { Instance, type CommandAnswer, type CommandRequest, type RecordedEvent } from '../decide/instance.ts';
+import {
+  Instance,
+  type CommandAnswer,
+  type CommandRequest,
+  type Decision,
+  type RecordedEvent,
+} from '../decide/instance.ts';
 import type { Machine } from '../decide/machine.ts';
 import { decodeRecord, encodeRecord, type LogRecord, type RecordText } from '../decide/record.ts';
 import type { StoredRecord } from './log-file.ts';
@@ -39,6 +45,10 @@ export interface Committed {
 export interface RuntimeOptions {
   /** Holds the log and its mark; created if missing. */
   readonly folder: string;
+  /** What the log belongs to, e.g. `FLEET/CELL`: written into a new log; a log of another owner is refused. */
+  readonly owner: string;
+  /** There was a log before: a missing one is then `log-damaged`, and none is made. */
+  readonly mustExist: boolean;
   /** The machine of an instance, or undefined if no such instance may exist. */
   readonly machineFor: (instance: InstanceName) => Machine | undefined;
   readonly nowMs: () => number;
@@ -56,7 +66,7 @@ export interface Runtime {
   }): Promise<QueryAnswer>;
   /** Where an instance stands; resolves when that is durable. Rejects with a fault if there can be no such instance. */
   state(instance: InstanceName): Promise<InstanceSummary>;
-  /** Instances that have at least one record. */
+  /** Instances that have at least one durable record. */
   instances(): readonly InstanceName[];
   /** Durable records of an instance with events after `afterSeq`, oldest first, at most `limit`. */
   history(
@@ -74,6 +84,8 @@ export interface Runtime {
 interface Hosted {
   readonly instance: Instance;
   readonly listeners: Set<(record: Committed) => void>;
+  /** Position of its first record; infinite before there is one. */
+  first: number;
   /** Position of its last record: what every answer about it has observed. */
   position: number;
   /** Positions of its records with events, and the last event of each; both ascending. */
@@ -95,12 +107,14 @@ interface Token {
 
 /**
  * Opens or creates a log and replays it, checking hashes and chain.
- * Faults: `log-damaged` (cannot be proven; nothing is changed), `folder-newer` (format of a newer version),
- * `folder-in-use`, `folder-unwritable`, `machine-unloadable` (records of another machine, or of none that is known).
+ * Faults: `folder-foreign` (the log of another owner), `log-damaged` (cannot be proven), `folder-newer` (format of a
+ * newer version), `folder-in-use`, `folder-unwritable`, `machine-unloadable` (records of another machine, or of none
+ * that is known). After any of them nothing is changed. `open` is the seam to the disk.
  */
-export async function openRuntime(options: RuntimeOptions): Promise<Runtime> {
+export async function openRuntime(options: RuntimeOptions, open: typeof openLog = openLog): Promise<Runtime> {
+  assert(/^[\x21-\x7e]{1,255}$/.test(options.owner), 'the owner of a log is a name that reads the same everywhere');
   const runtime = new HostRuntime(options);
-  await runtime.open();
+  await runtime.open(open);
   return runtime;
 }
 
@@ -119,7 +133,7 @@ class HostRuntime implements Runtime {
     this.#options = options;
   }
 
-  async open(): Promise<void> {
+  async open(open: typeof openLog): Promise<void> {
     const startedMs = performance.now();
     let records = 0;
     let events = 0;
@@ -131,7 +145,7 @@ class HostRuntime implements Runtime {
         events += record.hashes.length - 1;
       }
     };
-    this.#log = await openLog(this.#options.folder, replay, {
+    this.#log = await open(this.#options, replay, {
       durable: (position) => this.#step({ type: 'durable', position }),
       failed: (reason) => this.#stop(reason),
     });
@@ -143,9 +157,18 @@ class HostRuntime implements Runtime {
     const hosted = this.#admit(request.instance);
     if (hosted instanceof Fault) return { kind: 'rejected', fault: hosted, repeated: false };
     const now = Math.max(this.#lastNow, this.#options.nowMs());
-    const { answer, record } = hosted.instance.execute(request, now);
+    let decision: Decision;
+    try {
+      decision = hosted.instance.execute(request, now);
+      if (decision.record !== undefined) this.#append(hosted, decision.record, decision.payload);
+    } catch (thrown) {
+      // What is in memory is not what the log says any more; a new start replays what the log says.
+      const reason = asFault(thrown);
+      this.#stop(reason);
+      return { kind: 'rejected', fault: reason, repeated: false };
+    }
+    const { answer, record } = decision;
     if (record === undefined) return this.#observed(hosted, answer, rejectedAs('log-stopped'));
-    this.#append(hosted, record);
     return this.#observed(hosted, answer, rejectedAs('outcome-unknown'));
   }
 
@@ -176,7 +199,7 @@ class HostRuntime implements Runtime {
   }
 
   instances(): readonly InstanceName[] {
-    return [...this.#hosted].filter(([, { position }]) => position > 0).map(([name]) => name);
+    return [...this.#hosted].filter(([, { first }]) => first <= this.#commit.durable).map(([name]) => name);
   }
 
   async history(
@@ -237,6 +260,7 @@ class HostRuntime implements Runtime {
     const hosted = {
       instance: new Instance(name, machine),
       listeners: new Set<(record: Committed) => void>(),
+      first: Number.POSITIVE_INFINITY,
       position: 0,
       positions: [],
       seqs: [],
@@ -256,9 +280,9 @@ class HostRuntime implements Runtime {
     note(hosted, position, record);
   }
 
-  #append(hosted: Hosted, record: LogRecord): void {
+  #append(hosted: Hosted, record: LogRecord, payload: string): void {
     const position = this.#commit.appended + 1;
-    const text = encodeRecord(position, record);
+    const text = encodeRecord(position, record, payload);
     this.#lastNow = record.now;
     note(hosted, position, record);
     const entry = { hosted, record, text };
@@ -318,6 +342,7 @@ class HostRuntime implements Runtime {
   }
 
   #stop(reason: Fault): void {
+    if (this.#commit.stopped) return;
     this.#step({ type: 'failed' });
     const message = `The log in ${this.#options.folder} stopped: ${reason.message}; restart the process, which recovers what is proven`;
     this.#options.onStopped(fault('log-stopped', message, { field: this.#options.folder, cause: reason }));
@@ -325,6 +350,7 @@ class HostRuntime implements Runtime {
 }
 
 function note(hosted: Hosted, position: number, record: LogRecord): void {
+  hosted.first = Math.min(hosted.first, position);
   hosted.position = position;
   const events = record.hashes.length - 1;
   if (events === 0) return;
