@@ -7,6 +7,9 @@ export const proxyBounds = {
   headBytesMax: 16 * 1024,
   /** Header fields of one request; more is answered with 431. */
   headersMax: 100,
+  /** What a gate takes of a router beyond that: the router's own headers must not make a request too large. */
+  gateHeadBytesMax: 18 * 1024,
+  gateHeadersMax: 110,
   /** From the first byte of a head to its end; slower is answered with 408. */
   headTimeoutMs: 10_000,
   /** None (0) for the whole of a request: uploads may take long; idleTimeoutMs ends the silent ones. */
@@ -17,13 +20,15 @@ export const proxyBounds = {
   connectionsCheckingIntervalMs: 1_000,
   /** Client connections of one listener; more are closed at once. */
   connectionsMax: 16_384,
+  /** Requests that one connection may have sent ahead of the answer; then nothing more of it is read for now. */
+  pipelinedMax: 16,
   /** How long a client's connection may stay open between requests. */
   keepAliveTimeoutMs: 65_000,
   /** Neither side sends anything: answer, upload or tunnel end here. */
   idleTimeoutMs: 600_000,
 
   connectTimeoutMs: 2_000,
-  /** From the last byte sent to the first of the answer. Covers a process that hangs. */
+  /** From the last byte that was passed on to the first of the answer. Covers a process that hangs. */
   firstByteTimeoutMs: 60_000,
   /** Requests and tunnels at one address at once; more are refused, never queued. */
   exchangesPerAddressMax: 1_024,

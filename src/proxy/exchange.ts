@@ -1,4 +1,10 @@
-import { STATUS_CODES, type ClientRequest, type IncomingMessage, type ServerResponse } from 'node:http';
+import {
+  STATUS_CODES,
+  type ClientRequest,
+  type IncomingMessage,
+  type OutgoingMessage,
+  type ServerResponse,
+} from 'node:http';
 import type { Socket } from 'node:net';
 import type { Fault } from '../kernel/fault.ts';
 import { fault } from '../protocol/errors.ts';
@@ -49,6 +55,8 @@ export class Exchange {
   readonly #isTrusted: HeaderFilter;
   #held: Buffer | undefined;
   #bodyTaken = false;
+  /** The address's end of a tunnel. */
+  #tunnelled: Socket | undefined;
   #latest: Extract<Attempt, { readonly kind: 'answered' | 'upgraded' }> | undefined;
 
   constructor(options: {
@@ -78,6 +86,18 @@ export class Exchange {
   /** Gives the request up: nothing more is sent to the client, and what is under way is cancelled. */
   abandon(): void {
     this.#gone.abort();
+  }
+
+  /**
+   * Ends the exchange wherever it stands: cancels what is under way at the address, ends a tunnel on both
+   * sides, and resets the client's connection, so that nothing sent so far looks complete.
+   */
+  end(): void {
+    this.#gone.abort();
+    this.#tunnelled?.destroy();
+    this.discard();
+    if (this.#upgraded === undefined) cut(this.#response);
+    else this.#upgraded.socket.resetAndDestroy();
   }
 
   /** Whether everything that was sent of the body is still at hand. */
@@ -127,7 +147,7 @@ export class Exchange {
         fresh: options.fresh ?? false,
       },
       {
-        sendBody: (sent) => this.#sendBody(sent),
+        sendBody: (sent, onPiece) => this.#sendBody(sent, onPiece),
         expectsConsent: streams && options.awaitsConsent,
         onInformation: (status, headers) => this.#passInformation(status, headers),
         abandoned: this.#gone.signal,
@@ -181,11 +201,18 @@ export class Exchange {
       (name) => options.goesOn(name) && (status !== 204 || name !== 'content-length'),
     );
     const lingers = this.#leavesBody();
-    response.writeHead(status, answer.statusMessage ?? STATUS_CODES[status] ?? '', [
-      ...kept,
-      ...options.stamps,
-      ...(lingers || this.#upgraded !== undefined ? ['Connection', 'close'] : []),
-    ]);
+    try {
+      response.writeHead(status, answer.statusMessage ?? STATUS_CODES[status] ?? '', [
+        ...kept,
+        ...options.stamps,
+        ...(lingers || this.#upgraded !== undefined ? ['Connection', 'close'] : []),
+      ]);
+    } catch (cause) {
+      // The parser takes heads that may not be written, as a status of 99 or a control character in its reason.
+      latest.sent.destroy();
+      await this.refuse(this.#unusable(cause), options.stamps);
+      return 'upstream-cut';
+    }
     const { promise, resolve } = Promise.withResolvers<Relayed>();
     let relayed: Relayed | undefined;
     const finish = (result: Relayed): void => {
@@ -204,7 +231,7 @@ export class Exchange {
     answer.on('end', () => {
       if (!answer.complete) return finish('upstream-cut');
       const trailers = endToEndTrailers(answer.rawTrailers, this.#isTrusted);
-      if (trailers.length > 0) response.addTrailers(trailers);
+      addTrailers(response, trailers);
       void this.#end(lingers);
     });
     response.on('finish', () => finish('complete'));
@@ -237,6 +264,13 @@ export class Exchange {
     await this.#end(lingers);
   }
 
+  #unusable(cause: unknown): Fault {
+    const message = 'The answer has a head that cannot be passed on';
+    const isRead = this.request.method === 'GET' || this.request.method === 'HEAD';
+    if (isRead) return fault('answer-cut', `${message}.`, { cause });
+    return fault('outcome-unknown', `${message}; the request may have been acted on.`, { cause });
+  }
+
   #headersFor(options: AttemptOptions): string[] {
     const raw = this.request.rawHeaders;
     const headers = endToEnd(raw, (name) => name !== 'expect' && options.goesOn(name));
@@ -246,20 +280,21 @@ export class Exchange {
     return headers;
   }
 
-  #sendBody(sent: ClientRequest): void {
+  #sendBody(sent: ClientRequest, onPiece: () => void): void {
     if (this.head.framing.kind === 'none') return void sent.end();
     if (this.#held !== undefined) return void sent.end(this.#held);
     this.#bodyTaken = true;
     this.#consent();
     const { request } = this;
     request.pipe(sent, { end: false });
+    request.on('data', onPiece);
     request.on('end', () => {
       const trailers = endToEndTrailers(request.rawTrailers, this.#isTrusted);
-      if (trailers.length > 0) sent.addTrailers(trailers);
+      addTrailers(sent, trailers);
       sent.end();
     });
     // What the address no longer takes stays unread until the answer is relayed, which then reads it away.
-    sent.on('close', () => request.unpipe(sent));
+    sent.on('close', () => request.off('data', onPiece).unpipe(sent));
   }
 
   #consent(): void {
@@ -272,7 +307,11 @@ export class Exchange {
     const headers: Record<string, string[]> = {};
     const kept = endToEnd(raw, this.#isTrusted);
     for (let i = 0; i < kept.length; i += 2) (headers[kept[i] ?? ''] ??= []).push(kept[i + 1] ?? '');
-    response.writeInformation(status, headers);
+    try {
+      response.writeInformation(status, headers);
+    } catch {
+      // It cannot be written, and nothing depends on it: the answer follows.
+    }
   }
 
   /** Whether the client may still be sending a body that nobody will read. */
@@ -324,6 +363,7 @@ export class Exchange {
     client.socket.write(`${text}\r\n`, 'latin1');
     if (latest.head.length > 0) client.socket.write(latest.head);
     if (client.head.length > 0) latest.socket.write(client.head);
+    this.#tunnelled = latest.socket;
     await tunnel(client.socket, latest.socket);
     return 'complete';
   }
@@ -337,6 +377,16 @@ function retryAfter(reason: Fault): string[] {
 /** Ends a connection so that nothing sent on it can be taken for complete, not even by HTTP/1.0. */
 function cut(response: ServerResponse): void {
   const { socket } = response;
-  if (socket === null || socket.destroyed) return;
-  socket.resetAndDestroy();
+  // It waits behind other answers on its connection, which ends when its turn comes.
+  if (socket === null) response.destroy();
+  else if (!socket.destroyed) socket.resetAndDestroy();
+}
+
+function addTrailers(message: OutgoingMessage, trailers: readonly [string, string][]): void {
+  if (trailers.length === 0) return;
+  try {
+    message.addTrailers(trailers);
+  } catch {
+    // They cannot be written, and the message is complete without them.
+  }
 }

@@ -1,6 +1,14 @@
 /** Names and values in turn, in the order, the case and the number in which they came. */
 export type RawHeaders = readonly string[];
 
+/**
+ * Names that a reader may take for one of ours. CGI, WSGI, Rack and PHP read `_` in a header's name
+ * as `-`, so both spellings are the same header to many an application. `name` in lower case.
+ */
+export function readsAs(name: string): string {
+  return name.includes('_') ? name.replaceAll('_', '-') : name;
+}
+
 /** Decides whether a header, named in lower case, goes on. */
 export type HeaderFilter = (name: string) => boolean;
 

@@ -86,6 +86,7 @@ interface Asked {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   exchange: Exchange | undefined;
+  isServed: boolean;
 }
 
 /** Turns what the HTTP server reports into exchanges, and knows which are in progress. */
@@ -106,7 +107,10 @@ class Front {
   connected(socket: Socket): void {
     keepAlive(socket);
     this.#sockets.add(socket);
-    socket.on('close', () => this.#sockets.delete(socket));
+    socket.on('close', () => {
+      this.#sockets.delete(socket);
+      this.#answering.delete(socket);
+    });
   }
 
   request(request: IncomingMessage, response: ServerResponse): void {
@@ -115,19 +119,36 @@ class Front {
       request.on('error', () => undefined);
       return;
     }
-    const asked: Asked = { request, response, exchange: undefined };
+    const asked: Asked = { request, response, exchange: undefined, isServed: false };
     const answering = this.#answering.get(socket) ?? new Set<Asked>();
     this.#answering.set(socket, answering.add(asked));
     response.on('close', () => {
       answering.delete(asked);
       if (answering.size === 0) this.#answering.delete(socket);
+      this.#serveNext(socket, answering);
     });
-    if (this.#stopping) response.shouldKeepAlive = false;
+    request.on('error', () => undefined);
+    if (answering.size > proxyBounds.pipelinedMax) socket.pause();
+    this.#serveNext(socket, answering);
+  }
+
+  /**
+   * One request of a connection at a time, in order (RFC 9112, 9.3.2): what is sent ahead of an answer waits, so that
+   * no write overtakes another and one connection takes one place at a cell.
+   */
+  #serveNext(socket: Socket, answering: ReadonlySet<Asked>): void {
+    const [asked] = answering;
+    if (socket.destroyed || this.#distrusted.has(socket)) return;
+    if (answering.size <= proxyBounds.pipelinedMax && socket.isPaused()) socket.resume();
+    if (asked === undefined || asked.isServed) return;
+    asked.isServed = true;
+    if (this.#stopping) asked.response.shouldKeepAlive = false;
     this.#run(asked, undefined);
   }
 
   upgrade(request: IncomingMessage, duplex: Duplex, head: Buffer): void {
-    if (!(duplex instanceof NetSocket)) {
+    // An upgrade that is sent ahead of an answer has no connection to itself yet.
+    if (!(duplex instanceof NetSocket) || this.#answering.has(duplex)) {
       duplex.destroy();
       return;
     }
@@ -137,7 +158,7 @@ class Front {
     response.assignSocket(duplex);
     // Nobody else ends the connection of an upgrade that was answered with something else.
     response.on('finish', () => duplex.end());
-    this.#run({ request, response, exchange: undefined }, { socket: duplex, head });
+    this.#run({ request, response, exchange: undefined, isServed: true }, { socket: duplex, head });
   }
 
   clientError(error: Error, socket: Duplex): void {

@@ -33,10 +33,10 @@ const lengthPattern = /^\d{1,15}$/;
  * Refuses what two readers of HTTP could understand differently (RFC 9112, 3.2 and 6.3), beyond
  * what the parser refuses. Throws `request-malformed`, `head-too-large` or `method-not-allowed`.
  */
-export function checkHead(head: RequestHead): CheckedHead {
+export function checkHead(head: RequestHead, headersMax: number = proxyBounds.headersMax): CheckedHead {
   const raw = head.rawHeaders;
-  if (raw.length / 2 > proxyBounds.headersMax) {
-    throw fault('head-too-large', `The request has ${raw.length / 2} headers; send at most ${proxyBounds.headersMax}.`);
+  if (raw.length / 2 > headersMax) {
+    throw fault('head-too-large', `The request has ${raw.length / 2} headers; send at most ${headersMax}.`);
   }
   if (head.method === 'CONNECT') throw fault('method-not-allowed', 'CONNECT is not offered here.');
   if (head.httpVersion !== '1.1' && head.httpVersion !== '1.0') {

@@ -31,8 +31,11 @@ export type Attempt =
 
 /** What happens to a request while it is under way. */
 export interface AttemptEvents {
-  /** Sends the body, once. Called when the connection stands or, with `expectsConsent`, at the consent. */
-  readonly sendBody: (sent: ClientRequest) => void;
+  /**
+   * Sends the body, once. Called when the connection stands or, with `expectsConsent`, at the consent.
+   * Calls `onPiece` for each piece, or an upload that takes long would look like an answer that does.
+   */
+  readonly sendBody: (sent: ClientRequest, onPiece: () => void) => void;
   readonly expectsConsent: boolean;
   readonly onInformation: (status: number, headers: RawHeaders) => void;
   /** Aborted when whoever asked goes away. */
@@ -62,23 +65,13 @@ export class Upstreams {
     if (underWay >= this.#exchangesMax) return Promise.resolve({ kind: 'at-limit' });
     this.#underWay.set(head.address, underWay + 1);
     return new Promise((resolve) => {
-      const url = new URL(head.address);
-      const port = Number(url.port || '80');
-      const sent = request({
-        host: url.hostname,
-        port,
-        method: head.method,
-        path: head.path,
-        headers: framed(head, url.host, events.expectsConsent),
-        setHost: false,
-        ...(head.upgrade === undefined && !head.fresh
-          ? { agent: this.#agent }
-          : // A tunnel needs half-open sockets, which must never get into the pool.
-            {
-              createConnection: () => connect({ host: url.hostname, port, allowHalfOpen: head.upgrade !== undefined }),
-            }),
-      });
-      this.#watch(sent, head.address, events, resolve);
+      try {
+        this.#send(head, events, resolve);
+      } catch (cause) {
+        // What cannot be written as HTTP is thrown before anything is sent.
+        this.#leave(head.address);
+        resolve({ kind: 'never-connected', cause: cause instanceof Error ? cause : new Error(String(cause)) });
+      }
     });
   }
 
@@ -87,10 +80,37 @@ export class Upstreams {
     this.#agent.destroy();
   }
 
+  #leave(address: string): void {
+    const left = (this.#underWay.get(address) ?? 1) - 1;
+    if (left === 0) this.#underWay.delete(address);
+    else this.#underWay.set(address, left);
+  }
+
+  #send(head: UpstreamHead, events: AttemptEvents, resolve: (attempt: Attempt) => void): void {
+    const url = new URL(head.address);
+    const port = Number(url.port || '80');
+    const sent = request({
+      host: url.hostname,
+      port,
+      method: head.method,
+      path: head.path,
+      headers: framed(head, url.host, events.expectsConsent),
+      setHost: false,
+      ...(head.upgrade === undefined && !head.fresh
+        ? { agent: this.#agent }
+        : // A tunnel needs half-open sockets, which must never get into the pool.
+          {
+            createConnection: () => connect({ host: url.hostname, port, allowHalfOpen: head.upgrade !== undefined }),
+          }),
+    });
+    this.#watch(sent, head.address, events, resolve);
+  }
+
   #watch(sent: ClientRequest, address: string, events: AttemptEvents, resolve: (attempt: Attempt) => void): void {
     let connected = false;
     let bodySent = false;
     let settled = false;
+    let isTunnel = false;
     let timer: NodeJS.Timeout | undefined;
     const settle = (attempt: Attempt): void => {
       if (settled) return;
@@ -107,12 +127,15 @@ export class Upstreams {
     const sendBody = (): void => {
       if (bodySent || settled) return;
       bodySent = true;
-      events.sendBody(sent);
+      events.sendBody(sent, goesOn);
+    };
+    /** The time counts from the last byte that was passed on. */
+    const goesOn = (): void => {
+      if (!settled) timer?.refresh();
     };
     const onConnected = (): void => {
       connected = true;
       clearTimeout(timer);
-      // Restarted by every piece of the body that goes out: the time counts from the last byte sent.
       timer = setTimeout(expire, proxyBounds.firstByteTimeoutMs);
       if (!events.expectsConsent) sendBody();
     };
@@ -134,13 +157,16 @@ export class Upstreams {
         onConnected();
       });
     });
-    sent.on('drain', () => timer?.refresh());
-    sent.on('finish', () => timer?.refresh());
+    sent.on('drain', goesOn);
+    sent.on('finish', goesOn);
     sent.on('continue', sendBody);
     sent.on('information', (info) => {
       if (info.statusCode !== 100) events.onInformation(info.statusCode, info.rawHeaders);
     });
     sent.on('upgrade', (answer, socket, head) => {
+      // The request is over, but not what it began: the tunnel counts until its connection ends.
+      isTunnel = true;
+      socket.once('close', () => this.#leave(address));
       settle({ kind: 'upgraded', answer, socket, head });
     });
     sent.on('response', (answer) => settle({ kind: 'answered', answer, sent }));
@@ -148,9 +174,7 @@ export class Upstreams {
     sent.on('close', () => {
       settle({ kind: 'lost', cause: new Error('the connection was closed') });
       events.abandoned.removeEventListener('abort', onAbandoned);
-      const left = (this.#underWay.get(address) ?? 1) - 1;
-      if (left === 0) this.#underWay.delete(address);
-      else this.#underWay.set(address, left);
+      if (!isTunnel) this.#leave(address);
     });
   }
 }

@@ -2,7 +2,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Fault } from '../../kernel/fault.ts';
 import { errorTable, fault } from '../../protocol/errors.ts';
 import { headers } from '../../protocol/headers.ts';
-import { problemMediaType, problemOf } from '../../protocol/problem.ts';
+import { limits } from '../../protocol/limits.ts';
+import { asFault, problemMediaType, problemOf } from '../../protocol/problem.ts';
 import type { Admission, RefusalCode } from '../decide/gate.ts';
 
 /** When a repeat makes sense, by what a gate refused with; the others depend on the router alone. */
@@ -78,33 +79,91 @@ function seconds(durationMs: number): string {
   return String(Math.ceil(durationMs / 1000));
 }
 
-/** Reads a body of at most `bytesMax`. Faults: body-too-large; request-malformed if the client cut it. */
+/** Bytes of the bodies that a cell is reading at once, of all tenants together; more is answered with `log-busy`. */
+export const bodyBytesReadingMax = 64 * limits.machineInputBytesMax;
+
+/** Counts what is held of bodies that have not arrived whole, across the requests of a cell. */
+export class BodyBytes {
+  readonly #max: number;
+  #held = 0;
+
+  constructor(max: number = bodyBytesReadingMax) {
+    this.#max = max;
+  }
+
+  /** Bytes held now. */
+  get held(): number {
+    return this.#held;
+  }
+  /** Counts bytes that arrived. Fault `log-busy` if there are more than may be; they are not counted then. */
+  take(sizeBytes: number): void {
+    if (this.#held + sizeBytes > this.#max) {
+      const message = `This cell is reading ${this.#max} bytes of requests already. Try again soon.`;
+      throw fault('log-busy', message, { retryAfterMs: 1_000 });
+    }
+    this.#held += sizeBytes;
+  }
+  giveBack(sizeBytes: number): void {
+    this.#held -= sizeBytes;
+  }
+}
+
+export interface ReadBodyOptions {
+  readonly bytesMax: number;
+  /** From now to the end of the body: who is slower would keep its place among `bodies` from others. */
+  readonly timeMsMax: number;
+  readonly expectsContinue: boolean;
+  readonly bodies: BodyBytes;
+}
+
+/**
+ * Reads a body. Faults: body-too-large; request-too-slow; log-busy; request-malformed if the client
+ * cut it. After the first three the connection ends with the answer.
+ */
 export async function readBody(
   request: IncomingMessage,
   response: ServerResponse,
-  bytesMax: number,
-  expectsContinue: boolean,
+  options: ReadBodyOptions,
 ): Promise<string> {
+  const { bytesMax, timeMsMax, bodies } = options;
   const tooLarge = () => {
     response.setHeader('connection', 'close');
     return fault('body-too-large', `${errorTable['body-too-large'].title}: ${bytesMax} bytes. Send less at once.`);
   };
   if (Number(request.headers['content-length'] ?? 0) > bytesMax) throw tooLarge();
-  if (expectsContinue) response.writeContinue();
-  const chunks: Uint8Array[] = [];
+  if (options.expectsContinue) response.writeContinue();
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const chunks: Buffer[] = [];
   let sizeBytes = 0;
-  try {
-    for await (const chunk of request.iterator({ destroyOnReturn: false })) {
-      if (!(chunk instanceof Uint8Array)) continue;
-      sizeBytes += chunk.length;
-      if (sizeBytes > bytesMax) break;
-      chunks.push(chunk);
+  const stop = (reason: Fault): void => {
+    request.off('data', onData).pause();
+    response.setHeader('connection', 'close');
+    reject(reason);
+  };
+  const onData = (chunk: Buffer): void => {
+    if (sizeBytes + chunk.length > bytesMax) return stop(tooLarge());
+    try {
+      bodies.take(chunk.length);
+    } catch (thrown) {
+      return stop(asFault(thrown));
     }
-  } catch (cause) {
-    throw fault('request-malformed', 'The body ended before its length was reached.', { cause });
+    sizeBytes += chunk.length;
+    chunks.push(chunk);
+  };
+  const timer = setTimeout(() => {
+    stop(fault('request-too-slow', `The body did not arrive within ${timeMsMax} ms.`));
+  }, timeMsMax);
+  const onCut = (cause?: Error): void => {
+    reject(fault('request-malformed', 'The body ended before its length was reached.', { cause }));
+  };
+  request.on('data', onData).once('end', resolve).once('error', onCut).once('close', onCut);
+  try {
+    await promise;
+    return Buffer.concat(chunks).toString('utf8');
+  } finally {
+    clearTimeout(timer);
+    bodies.giveBack(sizeBytes);
   }
-  if (sizeBytes > bytesMax) throw tooLarge();
-  return Buffer.concat(chunks).toString('utf8');
 }
 
 /** JSON in a body. Fault `input-invalid` says where it stops being JSON. */

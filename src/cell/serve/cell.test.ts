@@ -17,9 +17,11 @@ import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import { Value } from 'typebox/value';
 import { CellBootSchema, type CellBoot } from '../../protocol/boot.ts';
+import { carriedBytesMax, carriedFramesMax } from '../../protocol/carry.ts';
 import { limits } from '../../protocol/limits.ts';
 import type { BlueprintSpec } from '../../protocol/resources.ts';
 import type { ChildMessage } from '../../protocol/supervision.ts';
+import { SignedSchema } from '../../protocol/routing.ts';
 import type { CellStatus } from '../../protocol/status.ts';
 import type { Stoppable } from '../../process/life.ts';
 import { ensureKeys, openSigner, type Signer } from '../../trust/signature.ts';
@@ -87,6 +89,7 @@ describe('a cell', () => {
       name: 'tokyo-1',
       listen: { host: '127.0.0.1', port: 0 },
       workloadPort: await freePort(),
+      logExpected: false,
     });
   });
   afterEach(async () => {
@@ -265,6 +268,97 @@ describe('a cell', () => {
     assert.equal((await ask('/.cellwright/frames', { method: 'POST', body: '{}' })).status, 400);
   });
 
+  test('takes the frames of one message whole or not at all', async () => {
+    await servesAcme();
+    const good = frame(4, [acme(7)]);
+    const forged = frame(5, [acme(8)]).replaceAll('acme', 'evil');
+    for (const frames of [`${good},${forged}`, `${forged},${good}`]) {
+      assert.equal((await ask('/.cellwright/frames', { method: 'POST', body: `{"frames":[${frames}]}` })).status, 409);
+      assert.equal((await ask('/state')).json['epoch'], 1);
+    }
+  });
+
+  test('takes carried frames up to their number and size, one message at a time, and never from a client', async () => {
+    await servesAcme();
+    const carry = (frames: readonly string[], headers: Record<string, string> = {}) =>
+      ask('/.cellwright/frames', { method: 'POST', body: `{"frames":[${frames.join(',')}]}`, headers });
+    const one = frame(2, [acme(1)]);
+    const many = Array.from({ length: carriedFramesMax }, () => one);
+    assert.equal((await carry(many)).status, 204);
+    assert.equal((await carry([...many, one])).status, 400);
+    const bytesOf = (padding: string) => `{"frames":[${one}],"padding":"${padding}"}`;
+    const rest = carriedBytesMax - bytesOf('').length;
+    for (const [padding, status] of [
+      ['x'.repeat(rest), 204],
+      ['x'.repeat(rest + 1), 413],
+    ] as const) {
+      const body = bytesOf(padding);
+      assert.equal((await ask('/.cellwright/frames', { method: 'POST', body })).status, status);
+    }
+    const routed = await carry([one], { 'cellwright-tenant': 'acme' });
+    assert.deepEqual([routed.status, routed.json.code], [404, 'not-found'], 'the application answers a routed request');
+
+    const held = httpRequest(`${url}/.cellwright/frames`, {
+      method: 'POST',
+      headers: { expect: '100-continue', 'content-length': '99' },
+    });
+    held.flushHeaders();
+    await once(held, 'continue');
+    const busy = await carry([one]);
+    assert.deepEqual([busy.status, busy.headers.get('retry-after')], [429, '1']);
+    const [tooSlow] = (await once(held, 'response')) as [IncomingMessage];
+    assert.equal(tooSlow.statusCode, 408, 'who holds the place loses it');
+    held.on('error', () => undefined).destroy();
+    assert.equal((await carry([one])).status, 204);
+  });
+
+  test('O8: a command whose body arrives after the ownership ended is refused, and is not in the log', async () => {
+    await servesAcme();
+    const body = JSON.stringify({ name: 'widget', by: 1 });
+    const sent = httpRequest(`${url}/commands/count`, {
+      method: 'POST',
+      headers: { 'x-tenant': 'acme', expect: '100-continue', 'content-length': String(body.length) },
+    });
+    sent.flushHeaders();
+    await once(sent, 'continue');
+    const carry = (signed: string) =>
+      ask('/.cellwright/frames', { method: 'POST', body: `{"frames":[${signed}]}` }).then(({ status }) => status);
+    assert.equal(await carry(frame(3, [acme(2, 'osaka-1')])), 204);
+    sent.end(body);
+    const [refused] = (await once(sent, 'response')) as [IncomingMessage];
+    refused.resume();
+    assert.deepEqual([refused.statusCode, refused.headers['cellwright-refusal']], [421, 'not-owner']);
+    assert.equal(await carry(frame(4, [acme(3)])), 204);
+    assert.equal((await ask('/state')).json['seq'], 0);
+  });
+
+  test('asks for everything when it missed a change, and takes nothing before', async () => {
+    await servesAcme();
+    const followed = control.followed;
+    control.say('frame', frame(9, [acme(9)], { kind: 'change', previous: 8 }), '1.9');
+    await until(() => control.followed > followed);
+    assert.equal((await ask('/state')).json['epoch'], 1);
+    control.forget();
+    control.say('frame', frame(9, [acme(9)]), '1.9');
+    await until(async () => (await ask('/state')).json['epoch'] === 9);
+  });
+
+  test('never lets an old desired document take the place of a newer one', async () => {
+    await servesAcme();
+    const applies = (version: number) => until(() => status()?.applied.version === version);
+    control.say('desired', desired(5, machineSpec(), 5));
+    control.say('desired', desired(4, machineSpec(), 4));
+    control.say('frame', frame(6, [acme(1)]), '1.6');
+    await applies(6);
+    const kept = async () =>
+      Value.Parse(SignedSchema, JSON.parse(await readFile(join(folder, 'desired.json'), 'utf8')));
+    assert.equal(JSON.parse((await kept()).payload).version, 5);
+    control.say('desired', desired(7, machineSpec(), 7));
+    control.say('frame', frame(8, [acme(1)]), '1.8');
+    await applies(8);
+    assert.equal(JSON.parse((await kept()).payload).version, 7);
+  });
+
   test('serves again from its disk when the control plane is gone, with the same state', async () => {
     await servesAcme();
     await count({ name: 'widget', by: 2 });
@@ -351,6 +445,77 @@ describe('a cell', () => {
     response.resume();
   });
 
+  test("O8: with a workload ends what is under way for a tenant when its ownership ends, and nobody else's", async () => {
+    const application = `
+      let hanging = 0;
+      require('node:http').createServer((request, response) => {
+        if (request.url === '/stream') response.write('begun');
+        else if (request.url === '/hang') hanging += 1;
+        else response.end(JSON.stringify({ hanging }));
+      }).on('upgrade', (request, socket) => {
+        socket.write('HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: echo\\r\\n\\r\\n');
+        socket.pipe(socket);
+      }).listen(Number(process.argv[1]), '127.0.0.1');`;
+    const command = [process.execPath, '-e', application, '{port}'];
+    control.say('desired', desired(1, { workload: { command, health: '/' } }));
+    control.say('frame', frame(2, [acme(1), { tenant: 'bolt', cell: 'tokyo-1', epoch: 1 }]), '1.2');
+    await start();
+    await serving();
+    await until(async () => (await ask('/')).status === 200);
+
+    const tunnelOf = async (tenant: string): Promise<Socket> => {
+      const headers = { connection: 'Upgrade', upgrade: 'echo', 'x-tenant': tenant };
+      const [, socket] = (await once(httpRequest(url, { headers }).end(), 'upgrade')) as [IncomingMessage, Socket];
+      return socket.on('error', () => undefined);
+    };
+    const tunnels = { acme: await tunnelOf('acme'), bolt: await tunnelOf('bolt') };
+    const stream = httpRequest(`${url}/stream`, { headers: { 'x-tenant': 'acme' } })
+      .on('error', () => undefined)
+      .end();
+    const [streamed] = (await once(stream, 'response')) as [IncomingMessage];
+    await once(streamed, 'data');
+    const hanging = httpRequest(`${url}/hang`, { headers: { 'x-tenant': 'acme' } }).end();
+    await until(async () => (await ask('/')).json['hanging'] === 1);
+    const ends = Promise.all([
+      new Promise((resolve) => tunnels.acme.on('close', resolve)),
+      assert.rejects(once(streamed, 'end'), /aborted|ECONNRESET/),
+      assert.rejects(once(hanging, 'response'), /hang up|ECONNRESET/),
+    ]);
+    // As the deletion of a tenant comes from the control plane.
+    control.say(
+      'frame',
+      frame(3, [{ tenant: 'acme', epoch: 2, removed: true }], { kind: 'change', previous: 2 }),
+      '1.3',
+    );
+    await ends;
+    assert.equal((await ask('/')).status, 421);
+    tunnels.bolt.write('still here');
+    assert.equal(String((await once(tunnels.bolt, 'data'))[0]), 'still here');
+    tunnels.bolt.destroy();
+  });
+
+  test("no second spelling of our headers, or of the tenant's, reaches the application or comes from it", async () => {
+    const application = `
+      require('node:http').createServer((request, response) => {
+        response.setHeader('cellwright_refusal', 'not-owner');
+        response.end(JSON.stringify(Object.keys(request.headers)));
+      }).listen(Number(process.argv[1]), '127.0.0.1');`;
+    control.say('desired', desired(1, { workload: { command: [process.execPath, '-e', application, '{port}'] } }));
+    control.say('frame', frame(2, [acme(1)]), '1.2');
+    await start();
+    await serving();
+    await until(async () => (await ask('/')).status === 200);
+    const headers = { cellwright_tenant: 'victim', x_tenant: 'victim', x_other: 'passes', Cellwright_Epoch: '9' };
+    const answer = await ask('/', { headers });
+    const seen = Object.values(answer.json).map(String);
+    assert.deepEqual(seen.filter((name) => /tenant|cellwright|other/.test(name)).sort(), [
+      'cellwright-tenant',
+      'x-tenant',
+      'x_other',
+    ]);
+    assert.equal(answer.headers.get('cellwright_refusal'), null);
+  });
+
   test('with a workload that does not start refuses its tenants with workload-down', async () => {
     control.say('desired', desired(1, { workload: { command: ['no-such-program'] } }));
     control.say('frame', frame(2, [acme(1)]), '1.2');
@@ -368,6 +533,8 @@ class FakeControl {
   readonly #server: Server;
   readonly #said: string[] = [];
   readonly #followers = new Set<ServerResponse>();
+  /** Times that somebody began to follow. */
+  followed = 0;
 
   private constructor(server: Server) {
     this.#server = server;
@@ -389,6 +556,10 @@ class FakeControl {
     this.#said.push(text);
     for (const follower of this.#followers) follower.write(text);
   }
+  /** Says nothing of the past to those who follow from now on. */
+  forget(): void {
+    this.#said.length = 0;
+  }
   #answer(request: IncomingMessage, response: ServerResponse): void {
     if (request.method === 'POST') {
       let text = '';
@@ -403,6 +574,7 @@ class FakeControl {
     response.write(this.#said.join(''));
     response.write('event: beat\ndata: {}\n\n');
     this.#followers.add(response);
+    this.followed += 1;
     response.on('close', () => this.#followers.delete(response));
   }
   async close(): Promise<void> {

@@ -1,3 +1,4 @@
+import { setImmediate as immediately } from 'node:timers/promises';
 import { Value } from 'typebox/value';
 import { assert } from '../../kernel/assert.ts';
 import type { Fault } from '../../kernel/fault.ts';
@@ -17,8 +18,10 @@ import { openVerifier, type Verifier } from '../../trust/signature.ts';
 import { readTokenFile } from '../../trust/token.ts';
 import type { Closed, GateView } from '../decide/gate.ts';
 import { ownershipInstance, ownershipMachine } from '../decide/ownership.ts';
+import { isAhead, isGap } from '../decide/position.ts';
 import { KeptDesired } from './desired.ts';
 import { openDoor, type Application, type Door } from './door.ts';
+import { InFlight } from './in-flight.ts';
 import { loadMachine } from './load-machine.ts';
 import { machineApplication } from './machine-application.ts';
 import { Ownership } from './ownership.ts';
@@ -56,6 +59,7 @@ class Cell implements Stoppable {
   #problem: Fault | undefined;
   #runtime: Runtime | undefined;
   #ownership: Ownership | undefined;
+  readonly #inFlight = new InFlight();
   #application: Application | undefined;
   #workload: RunningWorkload | undefined;
   #workloadDown: string | undefined;
@@ -139,12 +143,16 @@ class Cell implements Stoppable {
       onStopped: (reason) => this.#life.fail(reason, 'backoff'),
     });
     this.#runtime = runtime;
-    this.#ownership = await Ownership.open(runtime, name);
+    this.#ownership = await Ownership.open(runtime, name, (tenant) => this.#inFlight.end(tenant));
     this.#life.log.info({ ...runtime.recovered, tenants: this.#ownership.standings.owned }, 'the log is proven');
     if (this.#stopping) return;
     if ('workload' in spec) {
       this.#workloadDown = 'It is starting.';
-      this.#application = workloadApplication({ port: this.#boot.workloadPort, log: this.#life.log });
+      this.#application = workloadApplication({
+        port: this.#boot.workloadPort,
+        log: this.#life.log,
+        inFlight: this.#inFlight,
+      });
       this.#closed = undefined;
       this.#workload = await startWorkload({
         workload: spec.workload,
@@ -209,12 +217,11 @@ class Cell implements Stoppable {
     }
     await this.#activation;
     const frame = this.#verified(signed);
-    const missed = frame.kind === 'change' && this.#position !== undefined && frame.previous > this.#applied.version;
-    if (missed) {
+    if (this.#position !== undefined && isGap(this.#applied, frame)) {
       this.#following?.resync();
       return;
     }
-    if (await this.#takeFrame(frame)) {
+    if ((await this.#takeFrame(frame)) && isAhead(frame, this.#applied)) {
       this.#applied = { generation: frame.generation, version: frame.version };
       this.#position = event.id;
       this.#status?.changed();
@@ -227,7 +234,13 @@ class Cell implements Stoppable {
       throw fault('cell-not-ready', `${errorTable['cell-not-ready'].title}. ${why}`, { retryAfterMs: 500 });
     }
     // All are checked before the first is taken: a message is taken whole or not at all.
-    for (const frame of frames.map((signed) => this.#verified(signed))) await this.#takeFrame(frame);
+    const verified: RoutingFrame[] = [];
+    for (const signed of frames) {
+      verified.push(this.#verified(signed));
+      // Checking may cost milliseconds; the tenants' requests come in between.
+      await immediately();
+    }
+    for (const frame of verified) await this.#takeFrame(frame);
   }
 
   #verified(signed: unknown): RoutingFrame {

@@ -2,8 +2,9 @@ import { createServer, ServerResponse, type IncomingMessage, type Server } from 
 import { Socket } from 'node:net';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';
+import { carriedBytesMax, carriedFramesMax, framesPath } from '../../protocol/carry.ts';
 import { fault } from '../../protocol/errors.ts';
-import { limits } from '../../protocol/limits.ts';
+import { headers } from '../../protocol/headers.ts';
 import type { TenantName } from '../../protocol/names.ts';
 import { asFault } from '../../protocol/problem.ts';
 import { SignedSchema, type Signed } from '../../protocol/routing.ts';
@@ -12,15 +13,13 @@ import { membersOf } from '../../proxy/headers.ts';
 import { checkHead, type CheckedHead } from '../../proxy/strict.ts';
 import { admit, type Admission, type GateView } from '../decide/gate.ts';
 import { targetOf } from '../decide/target.ts';
-import { parseJson, readBody, refuse, sendProblem, sendRefusal } from './answer.ts';
+import { BodyBytes, parseJson, readBody, refuse, sendProblem, sendRefusal } from './answer.ts';
 
-/** Signed frames that somebody carries here, in one request. */
-export const carriedFramesBytesMax = 16 * limits.machineInputBytesMax;
-const carriedFramesMax = 10_000;
+/** How long the frames that somebody carries here may take to arrive: only one such request is taken at a time. */
+const carriedTimeMsMax = 1_000;
 /** Unbounded (0): uploads may take long, and `proxyBounds.idleTimeoutMs` ends the silent ones. */
 const bodyTimeMsMax = 0;
 
-export const framesPath = '/.cellwright/frames';
 const CarriedFramesSchema = Type.Object({
   frames: Type.Array(SignedSchema, { minItems: 1, maxItems: carriedFramesMax }),
 });
@@ -62,7 +61,7 @@ export interface Door {
 /** Opens the listener of a cell: every request passes the gate before anything else sees it. Fault `port-in-use`. */
 export async function openDoor(options: DoorOptions): Promise<Door> {
   const server = createServer({
-    maxHeaderSize: proxyBounds.headBytesMax,
+    maxHeaderSize: proxyBounds.gateHeadBytesMax,
     headersTimeout: proxyBounds.headTimeoutMs,
     requestTimeout: bodyTimeMsMax,
     keepAliveTimeout: proxyBounds.keepAliveTimeoutMs,
@@ -75,6 +74,7 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
   server.maxConnections = proxyBounds.connectionsMax;
   server.timeout = proxyBounds.idleTimeoutMs;
   const sockets = new Set<Socket>();
+  const carried = new CarriedFrames(options.takeFrames);
   server.on('connection', (socket) => {
     socket.setNoDelay(true);
     sockets.add(socket);
@@ -82,7 +82,9 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
   });
   // Consent to a body (100) is given by the application that reads it, which is after admission.
   for (const event of ['request', 'checkContinue', 'checkExpectation'] as const) {
-    server.on(event, (request: IncomingMessage, response: ServerResponse) => enter(options, request, response));
+    server.on(event, (request: IncomingMessage, response: ServerResponse) =>
+      enter(options, carried, request, response),
+    );
   }
   server.on('upgrade', (request, socket, head) => {
     if (!(socket instanceof Socket)) {
@@ -92,9 +94,15 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
     socket.on('error', () => undefined);
     const response = new ServerResponse(request);
     response.shouldKeepAlive = false;
-    response.assignSocket(socket);
+    try {
+      response.assignSocket(socket);
+    } catch {
+      // Sent ahead of the answer to another request: the connection is not free to be upgraded.
+      socket.destroy();
+      return;
+    }
     response.once('finish', () => socket.end());
-    enter(options, request, response, { socket, head });
+    enter(options, carried, request, response, { socket, head });
   });
   const { host } = options.listen;
   const port = await listen(server, host, options.listen.port);
@@ -104,6 +112,7 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
 /** Passes a request to the application, or answers it here. */
 function enter(
   options: DoorOptions,
+  carried: CarriedFrames,
   request: IncomingMessage,
   response: ServerResponse,
   upgraded?: { readonly socket: Socket; readonly head: Buffer },
@@ -112,8 +121,8 @@ function enter(
   request.on('error', () => undefined);
   try {
     const head = checkedHead(request);
-    if (request.url === framesPath) {
-      void takeFrames(options, request, response, head);
+    if (request.url === framesPath && !wasRouted(request)) {
+      void carried.take(request, response, head);
       return;
     }
     const target = targetOf(request.headersDistinct);
@@ -150,28 +159,58 @@ function isTunnel({ method, rawHeaders, headers }: IncomingMessage): boolean {
 
 function checkedHead(request: IncomingMessage): CheckedHead {
   const { method = '', url: target = '', httpVersion, rawHeaders } = request;
-  return checkHead({ method, target, httpVersion, rawHeaders });
+  return checkHead({ method, target, httpVersion, rawHeaders }, proxyBounds.gateHeadersMax);
 }
 
-async function takeFrames(
-  options: DoorOptions,
-  request: IncomingMessage,
-  response: ServerResponse,
-  head: CheckedHead,
-): Promise<void> {
-  try {
+/** Whether a router forwards a client's request: what comes so is for the application, whatever its path. */
+function wasRouted({ headers: values }: IncomingMessage): boolean {
+  return [headers.tenant, headers.epoch, headers.cell].some((name) => values[name] !== undefined);
+}
+
+/**
+ * Takes signed frames that somebody carries here. They prove themselves, so anybody may bring them;
+ * what that can cost the cell is bounded by taking one request at a time.
+ */
+class CarriedFrames {
+  readonly #take: DoorOptions['takeFrames'];
+  readonly #bodies = new BodyBytes(carriedBytesMax);
+  #busy = false;
+
+  constructor(take: DoorOptions['takeFrames']) {
+    this.#take = take;
+  }
+
+  async take(request: IncomingMessage, response: ServerResponse, head: CheckedHead): Promise<void> {
     if (request.method !== 'POST') {
       sendProblem(response, fault('method-not-allowed', `${framesPath} takes POST only.`), { allow: 'POST' });
       return;
     }
-    const body = parseJson(await readBody(request, response, carriedFramesBytesMax, head.expectsConsent));
-    if (!Value.Check(CarriedFramesSchema, body)) {
-      throw fault('input-invalid', 'Send {"frames": […]} with signed frames.', { field: 'frames' });
+    if (this.#busy) {
+      response.setHeader('connection', 'close');
+      const message = 'This cell is taking frames from somebody else. Try again soon.';
+      sendProblem(response, fault('limit-exceeded', message, { retryAfterMs: 1_000 }));
+      return;
     }
-    await options.takeFrames(body.frames);
-    response.writeHead(204).end();
-  } catch (thrown) {
-    sendProblem(response, asFault(thrown));
+    this.#busy = true;
+    try {
+      const text = await readBody(request, response, {
+        bytesMax: carriedBytesMax,
+        timeMsMax: carriedTimeMsMax,
+        expectsContinue: head.expectsConsent,
+        bodies: this.#bodies,
+      });
+      const body = parseJson(text);
+      if (!Value.Check(CarriedFramesSchema, body)) {
+        const message = `Send {"frames": […]} with 1 to ${carriedFramesMax} signed frames.`;
+        throw fault('input-invalid', message, { field: 'frames' });
+      }
+      await this.#take(body.frames);
+      response.writeHead(204).end();
+    } catch (thrown) {
+      sendProblem(response, asFault(thrown));
+    } finally {
+      this.#busy = false;
+    }
   }
 }
 

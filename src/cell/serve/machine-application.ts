@@ -5,11 +5,16 @@ import { limits } from '../../protocol/limits.ts';
 import { asFault } from '../../protocol/problem.ts';
 import type { Machine } from '../../machine/decide/machine.ts';
 import type { Runtime } from '../../machine/serve/runtime.ts';
-import { parseJson, readBody, refuse, sendJson, sendProblem } from './answer.ts';
+import { proxyBounds } from '../../proxy/bounds.ts';
+import { BodyBytes, parseJson, readBody, refuse, sendJson, sendProblem } from './answer.ts';
 import type { Admitted, Application } from './door.ts';
 
 /** A machine over HTTP: `POST /commands/NAME`, `GET /queries/NAME?…`, `GET /state`. */
-export function machineApplication(machine: Machine, runtime: Runtime): Application {
+export function machineApplication(
+  machine: Machine,
+  runtime: Runtime,
+  bodies: BodyBytes = new BodyBytes(),
+): Application {
   const addresses = [
     ...[...machine.commands.keys()].map((name) => `POST /commands/${name}`),
     ...[...machine.queries.keys()].map((name) => `GET /queries/${name}`),
@@ -35,7 +40,12 @@ export function machineApplication(machine: Machine, runtime: Runtime): Applicat
       throw fault('command-unknown', `There is no command ${name}. This cell has: ${addresses}.`, { field: name });
     }
     const idempotencyKey = keyOf(request);
-    const body = await readBody(request, response, limits.machineInputBytesMax, admitted.head.expectsConsent);
+    const body = await readBody(request, response, {
+      bytesMax: limits.machineInputBytesMax,
+      timeMsMax: proxyBounds.heldBodyTimeoutMs,
+      expectsContinue: admitted.head.expectsConsent,
+      bodies,
+    });
     const input = parseJson(body);
     // The body took its time; from here to the log is one tick, so nothing is written after ownership ends.
     const admission = admitted.again();

@@ -1,7 +1,7 @@
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';
 import { assert } from '../../kernel/assert.ts';
-import type { CellName } from '../../protocol/names.ts';
+import type { CellName, TenantName } from '../../protocol/names.ts';
 import type { RoutedTenant } from '../../protocol/routing.ts';
 import type { Runtime } from '../../machine/serve/runtime.ts';
 import { Standings } from '../decide/gate.ts';
@@ -17,22 +17,28 @@ import {
 /** Rows read at a time while the view is built. */
 const pageRows = 10_000;
 
+/** What ownership needs of the cell's log. */
+export type OwnershipLog = Pick<Runtime, 'execute' | 'query'>;
+
 /** The cell's ownership, and the view of it that the gate asks: behind the log, never ahead of it. */
 export class Ownership {
   readonly standings: Standings = new Standings();
-  readonly #runtime: Runtime;
+  readonly #runtime: OwnershipLog;
   readonly #cell: CellName;
+  /** A tenant is not admitted any more: what was admitted for it before must end. */
+  readonly #onClosed: (tenant: TenantName) => void;
   /** Frames are taken one after the other, so that each is compared with what the one before left. */
   #last: Promise<unknown> = Promise.resolve();
 
-  private constructor(runtime: Runtime, cell: CellName) {
+  private constructor(runtime: OwnershipLog, cell: CellName, onClosed: (tenant: TenantName) => void) {
+    this.#onClosed = onClosed;
     this.#runtime = runtime;
     this.#cell = cell;
   }
 
-  /** Builds the view from the log. O(tenants ever seen). */
-  static async open(runtime: Runtime, cell: CellName): Promise<Ownership> {
-    const ownership = new Ownership(runtime, cell);
+  /** Builds the view from the log. `onClosed` is called when the gate closes for a tenant. O(tenants ever seen). */
+  static async open(runtime: OwnershipLog, cell: CellName, onClosed: (tenant: TenantName) => void): Promise<Ownership> {
+    const ownership = new Ownership(runtime, cell, onClosed);
     for (let after: string | undefined; ;) {
       const input = after === undefined ? { limit: pageRows } : { after, limit: pageRows };
       const answer = await runtime.query({ instance: ownershipInstance, query: 'tenants', input });
@@ -58,7 +64,11 @@ export class Ownership {
       const batch = relevant.slice(from, from + ownershipBatchMax);
       const expected = news((tenant) => standings.get(tenant)?.epoch, this.#cell, batch);
       if (expected.length === 0) continue;
-      for (const event of expected) standings.announce(event);
+      for (const event of expected) {
+        standings.announce(event);
+        const standing = standings.get(event.data.tenant);
+        if (standing?.state === 'owned' && standing.closing) this.#onClosed(event.data.tenant);
+      }
       const answer = await this.#runtime.execute({
         instance: ownershipInstance,
         command: 'takeAssignments',

@@ -1,15 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { request as httpRequest } from 'node:http';
+import { carriedBytesMax, framesPath, reservedRoot } from '../../protocol/carry.ts';
 import { fault, type ErrorCode } from '../../protocol/errors.ts';
 import { headerPrefix, headers } from '../../protocol/headers.ts';
 import { limits } from '../../protocol/limits.ts';
-import type { TenantName } from '../../protocol/names.ts';
+import type { CellName, TenantName } from '../../protocol/names.ts';
 import type { Signed } from '../../protocol/routing.ts';
 import type { Exchange, ExchangeAttempt } from '../../proxy/exchange.ts';
-import { valuesOf, type RawHeaders } from '../../proxy/headers.ts';
+import { readsAs, valuesOf, type HeaderFilter, type RawHeaders } from '../../proxy/headers.ts';
 import { listen, type ProxyServer } from '../../proxy/server.ts';
 import { Upstreams } from '../../proxy/upstream.ts';
 import { PartitionKeyReader, type PartitionKeySources } from '../decide/partition-key.ts';
+import { isReservedPath } from '../decide/reserved-path.ts';
 import { nextStep, parseAssignment, retryAfterMs, type KnownOwner, type Outcome } from '../decide/retry.ts';
 import type { Route } from '../decide/table.ts';
 import { classOf, type RouterMetrics } from './metrics.ts';
@@ -20,7 +22,14 @@ const offerTimeoutMs = 500;
 
 /** Neither may a client set our headers, nor may it see what gate and router say to each other. */
 function isForeign(name: string): boolean {
-  return !name.startsWith(headerPrefix);
+  return !readsAs(name).startsWith(headerPrefix);
+}
+
+/** What goes on of a request: no second spelling of the partition key stands beside the one that was read. */
+function goesToCell(partitionHeader: string): HeaderFilter {
+  const header = partitionHeader.toLowerCase();
+  const spelling = readsAs(header);
+  return (name) => isForeign(name) && (name === header || readsAs(name) !== spelling);
 }
 
 export interface DataOptions {
@@ -58,16 +67,23 @@ class DataRouter {
   readonly #metrics: RouterMetrics;
   readonly #upstreams: Upstreams;
   readonly #partitionKey: PartitionKeyReader;
+  readonly #goesToCell: HeaderFilter;
+  /** Frames on their way, by cell: one offer at a time, which is also all that a gate takes. */
+  readonly #offering = new Map<CellName, Promise<void>>();
 
   constructor(options: DataOptions, upstreams: Upstreams) {
     this.#routing = options.routing;
     this.#metrics = options.metrics;
     this.#upstreams = upstreams;
     this.#partitionKey = new PartitionKeyReader(options.partitionKey);
+    this.#goesToCell = goesToCell(options.partitionKey.header);
   }
 
   async serve(exchange: Exchange): Promise<void> {
     const startedMs = performance.now();
+    if (isReservedPath(exchange.head.path)) {
+      return this.#refuse(exchange, 'not-found', `Nothing is under ${reservedRoot}/ here.`, undefined, undefined);
+    }
     const key = this.#partitionKey.read(exchange.request.rawHeaders, exchange.head.host);
     if (key.kind === 'refused') {
       this.#metrics.refused(key.fault.code);
@@ -131,7 +147,7 @@ class DataRouter {
     }
     return exchange.attempt(this.#upstreams, {
       address,
-      goesOn: isForeign,
+      goesOn: this.#goesToCell,
       stamps: [headers.tenant, tenant, headers.epoch, String(owner.epoch), headers.cell, owner.cell],
       awaitsConsent: true,
       fresh,
@@ -171,22 +187,33 @@ class DataRouter {
     return exchange.refuse(fault(code, message, { retryAfterMs }), stamps);
   }
 
-  /** Brings a cell the signed frames that it lacks. Whether it took them shows at the next attempt. */
-  async #offerFrames(tenant: TenantName, owner: KnownOwner): Promise<void> {
-    const address = this.#routing.table.addressOf(owner.cell);
+  /**
+   * Brings a cell the signed frames that it lacks. Whether it took them shows at the next attempt.
+   * While others are on their way to that cell, it only waits for them: the next attempt shows whether they help.
+   */
+  #offerFrames(tenant: TenantName, owner: KnownOwner): Promise<void> {
+    const { cell } = owner;
+    const underWay = this.#offering.get(cell);
+    if (underWay !== undefined) return underWay;
+    const address = this.#routing.table.addressOf(cell);
     const frames = this.#routing.framesConcerning(tenant);
-    if (address !== undefined && frames.length > 0) await offer(address, frames);
+    if (address === undefined || frames.length === 0) return Promise.resolve();
+    const offering = offer(address, frames).finally(() => this.#offering.delete(cell));
+    this.#offering.set(cell, offering);
+    return offering;
   }
 }
 
 function offer(address: string, frames: readonly Signed[]): Promise<void> {
-  const body = JSON.stringify({ frames });
+  const body = Buffer.from(JSON.stringify({ frames }));
+  // What no gate takes is not sent: a snapshot that large comes to the cell by its own stream alone.
+  if (body.length > carriedBytesMax) return Promise.resolve();
   return new Promise((resolve) => {
-    const sent = httpRequest(new URL('/.cellwright/frames', address), {
+    const sent = httpRequest(new URL(framesPath, address), {
       method: 'POST',
       agent: false,
       signal: AbortSignal.timeout(offerTimeoutMs),
-      headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
+      headers: { 'content-type': 'application/json', 'content-length': body.length },
     });
     sent.on('response', (answer) => answer.resume().on('close', resolve));
     sent.on('error', () => resolve());

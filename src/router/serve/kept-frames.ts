@@ -1,4 +1,4 @@
-import { open, readFile, rename, type FileHandle } from 'node:fs/promises';
+import { link, open, readFile, rm, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fault } from '../../protocol/errors.ts';
 import type { Fault } from '../../kernel/fault.ts';
@@ -131,9 +131,23 @@ export class KeptFrames {
       );
       break;
     }
-    if (damage !== undefined) await rename(this.#path, join(this.#options.folder, damagedFileName));
+    if (damage !== undefined) await this.#keepEvidence();
     this.#rewrites = damage !== undefined || (torn !== undefined && torn !== '');
-    if (this.#rewrites && this.#frames.length > 0) await this.#rewrite();
+    if (this.#rewrites && this.#frames.length > 0) await this.#writeAll();
+  }
+
+  /**
+   * Gives the damaged file a second name. The first stays until a whole file takes its place: a crash or a full disk
+   * in between must not cost the frames that can be proven.
+   */
+  async #keepEvidence(): Promise<void> {
+    const evidence = join(this.#options.folder, damagedFileName);
+    try {
+      await rm(evidence, { force: true });
+      await link(this.#path, evidence);
+    } catch (cause) {
+      this.#options.onProblem(unreadable(this.#path, `it cannot be kept as ${damagedFileName}`, cause));
+    }
   }
 
   async #writeAll(): Promise<void> {
