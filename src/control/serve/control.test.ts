@@ -18,7 +18,7 @@ import { issueToken, type Principal } from '../../trust/token.ts';
 import { fleetMachine } from '../decide/fleet.ts';
 import { fleetInstance } from '../decide/tables.ts';
 import { Plane } from './plane.ts';
-import { startControlServer, type ControlServer } from './server.ts';
+import { agentStreamsMax, startControlServer, type ControlServer } from './server.ts';
 
 const secret = new Uint8Array(32).fill(7);
 const admin = issueToken(secret, { role: 'admin' });
@@ -160,7 +160,11 @@ async function apply(...items: unknown[]) {
 }
 
 /** What a healthy fleet of one cell and one router would report. */
-async function reportAll(version: number, cells: readonly string[] = ['tokyo-1']): Promise<void> {
+async function reportAll(
+  version: number,
+  cells: readonly string[] = ['tokyo-1'],
+  routed = { generation: 1, version },
+): Promise<void> {
   const applied = { generation: 1, version };
   for (const name of cells) {
     const status = {
@@ -178,7 +182,7 @@ async function reportAll(version: number, cells: readonly string[] = ['tokyo-1']
       204,
     );
   }
-  const router = { kind: 'router', name: 'router', pid: 1, applied, tableHash: '' };
+  const router = { kind: 'router', name: 'router', pid: 1, applied: routed, tableHash: '' };
   assert.equal(
     (await ask('/v1/agents/status', { method: 'POST', json: router, token: agent('router', 'router') })).status,
     204,
@@ -716,6 +720,44 @@ describe('streams', () => {
     await reportAll(0);
     await stream.until(({ type, data }) => type === 'put' && data.status.state === 'serving');
     stream.close();
+  });
+
+  test('W4: a watch tells when a tenant stops being served, and when it is served again', async () => {
+    await apply(blueprint, cell('tokyo-1'), tenant('acme'), tenant('himal'));
+    const { version } = control.plane.model;
+    await reportAll(version);
+    const stream = await listen('/v1/tenants?watch=true');
+    await stream.until(({ type }) => type === 'beat');
+    const told = async (served: string) => {
+      for (const name of ['acme', 'himal']) {
+        await stream.until(
+          ({ type, data }) => type === 'put' && data.name === name && data.status.conditions[0].status === served,
+        );
+      }
+    };
+    await told('True');
+    await reportAll(version, [], { generation: 1, version: 0 });
+    await told('False');
+    await reportAll(version);
+    await told('True');
+    stream.close();
+  });
+
+  test('B2: one agent has as many streams as its bound, and takes none from the others', async () => {
+    await apply(blueprint, cell('tokyo-1'), cell('tokyo-2'));
+    const own = (name: string) => listen(`/v1/agents/cells/${name}?watch=true`, { token: agent('cell', name) });
+    const streams = await Promise.all(Array.from({ length: agentStreamsMax }, () => own('tokyo-1')));
+    const more = await ask('/v1/routing?watch=true', { token: agent('cell', 'tokyo-1') });
+    assert.deepEqual([more.status, more.body.code], [429, 'limit-exceeded']);
+    streams.push(await own('tokyo-2'));
+    for (const stream of streams) stream.close();
+  });
+
+  test('I1: an address that is not well-formed is refused as a problem document', async () => {
+    const answer = await ask('/v1/tenants/%zz');
+    assert.equal(answer.status, 400);
+    assert.equal(answer.body.code, 'input-invalid');
+    assert.match(answer.body.detail, /%25/);
   });
 
   test('B2: stopping ends every stream, and a taken port is named with the option for another', async () => {

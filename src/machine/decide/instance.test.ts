@@ -190,6 +190,40 @@ test('keys are forgotten when their life ends and, the oldest first, above their
   strictEqual(replayed.stateHash, instance.stateHash);
 });
 
+test('remembered answers are bounded in size too: the oldest go first, the newest stays, and replay agrees', () => {
+  const records: LogRecord[] = [];
+  const run = (instance: Instance, key: string, item: string): boolean => {
+    const { answer, record } = instance.execute(
+      { command: 'addStock', input: { item, quantity: 1 }, idempotencyKey: key },
+      records.length,
+    );
+    if (record !== undefined) records.push(record);
+    return answer.repeated;
+  };
+  run(new Instance('t', orders), 'a', 'nut');
+  const unitsMax = 2 * (records.pop()?.units ?? 0);
+  const instance = new Instance('t', orders, { lifeMs: 1_000, countMax: 100, unitsMax });
+  const replayed = new Instance('t', orders, { lifeMs: 1_000, countMax: 100, unitsMax });
+  for (const key of ['a', 'b']) run(instance, key, 'nut');
+  deepStrictEqual([run(instance, 'a', 'nut'), run(instance, 'b', 'nut')], [true, true]);
+  run(instance, 'c', 'nut');
+  strictEqual(run(instance, 'b', 'nut'), true);
+  strictEqual(run(instance, 'a', 'nut'), false);
+  strictEqual(run(instance, 'b', 'nut'), false);
+  records.forEach((record, i) => replayed.replay(decodeRecord(i + 1, encodeRecord(i + 1, record))));
+  strictEqual(replayed.keysHash, instance.keysHash);
+  const { length } = records;
+  for (const each of [instance, replayed]) {
+    records.length = length;
+    run(each, 'e', 'nut');
+  }
+  strictEqual(replayed.keysHash, instance.keysHash, 'the bound counts the same after replay');
+
+  const tiny = new Instance('t', orders, { lifeMs: 1_000, countMax: 100, unitsMax: 1 });
+  strictEqual(run(tiny, 'a', 'nut'), false);
+  strictEqual(run(tiny, 'a', 'nut'), true, 'an answer that is too large alone is remembered until the next one');
+});
+
 test('replay refuses a record that does not follow, or that leads elsewhere', () => {
   const instance = new Instance('t', orders);
   const { record } = instance.execute({ command: 'addStock', input: { item: 'nut', quantity: 1 } }, 7);

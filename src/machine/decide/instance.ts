@@ -388,7 +388,8 @@ function settled(value: unknown, who: string): unknown {
 /** Whether it is a promise. Then its rejection is heard, so that the command fails and not the process. */
 function hearsPromise(value: unknown): boolean {
   if (!isThenable(value)) return false;
-  Promise.resolve(value).catch(() => undefined);
+  const ignored = (): void => {};
+  value.then(ignored, ignored);
   return true;
 }
 

@@ -109,7 +109,7 @@ export function compareCodeUnits(a: string, b: string): number {
 }
 
 /** Whether a handler returned a promise: handlers are synchronous, or replay could not repeat them. */
-export function isThenable(value: unknown): boolean {
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function';
 }
 

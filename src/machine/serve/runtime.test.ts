@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -8,6 +8,7 @@ import { deepStrictEqual, ok, rejects, strictEqual } from 'node:assert/strict';
 import { DatabaseSync } from 'node:sqlite';
 import { orders } from '../../../examples/orders/machine.ts';
 import { Fault } from '../../kernel/fault.ts';
+import type { Machine } from '../decide/machine.ts';
 import { openRuntime, type Committed, type Runtime } from './runtime.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'cellwright-runtime-'));
@@ -22,6 +23,7 @@ interface OpenOptions {
   readonly nowMs?: () => number;
   readonly owner?: string;
   readonly mustExist?: boolean;
+  readonly machine?: () => Machine | undefined;
 }
 
 function open(folder: string, options: OpenOptions = {}): Promise<Runtime> {
@@ -29,7 +31,7 @@ function open(folder: string, options: OpenOptions = {}): Promise<Runtime> {
     folder,
     owner: options.owner ?? 'test/log',
     mustExist: options.mustExist ?? false,
-    machineFor: (instance) => (instance === 'stranger' ? undefined : orders),
+    machineFor: options.machine ?? ((instance) => (instance === 'stranger' ? undefined : orders)),
     nowMs: options.nowMs ?? (() => 1_000),
     onStopped: (reason) => {
       throw reason;
@@ -180,11 +182,11 @@ function cpFiles(folder: string, files: ReadonlyMap<string, Buffer>): void {
   for (const [name, bytes] of files) writeFileSync(join(folder, name), bytes);
 }
 
-async function expectDamage(folder: string, code: string): Promise<Fault> {
+async function expectDamage(folder: string, code: string, options: OpenOptions = {}): Promise<Fault> {
   const before = filesOf(folder);
   let refused: unknown;
   try {
-    const runtime = await open(folder);
+    const runtime = await open(folder, options);
     await runtime.close();
   } catch (thrown) {
     refused = thrown;
@@ -210,7 +212,8 @@ test('a missing file, a cut log, a foreign mark and a newer format are refused, 
     ['DELETE FROM record WHERE position = 20', 'log-damaged'],
     ["UPDATE record SET payload = replace(payload, 'item-1', 'item-2') WHERE position = 5", 'log-damaged'],
     ['UPDATE record SET chain = NULL WHERE position = 36', 'log-damaged'],
-    ["UPDATE meta SET value = '2'", 'folder-newer'],
+    ["UPDATE meta SET value = '2' WHERE name = 'format'", 'folder-newer'],
+    ["DELETE FROM meta WHERE name = 'owner'", 'log-damaged'],
     ['DROP TABLE meta', 'log-damaged'],
   ];
   for (const [sql, code] of edits) {
@@ -228,6 +231,60 @@ test('a missing file, a cut log, a foreign mark and a newer format are refused, 
   restore(folder, whole);
   writeFileSync(join(folder, 'log.mark'), readFileSync(join(other, 'log.mark')));
   await expectDamage(folder, 'log-damaged');
+});
+
+test('the log of another owner is refused before anything else, naming both, and nothing is changed', async () => {
+  const folder = newFolder();
+  await writeLog(folder);
+  const { message, field } = await expectDamage(folder, 'folder-foreign', { owner: 'test/other' });
+  ok(message.includes('belongs to test/log') && message.includes('test/other was started'), message);
+  strictEqual(field, join(folder, 'log.db'));
+  writeFileSync(join(folder, 'log.mark'), 'no mark at all');
+  await expectDamage(folder, 'folder-foreign', { owner: 'test/other' });
+});
+
+test('the chain starts from the owner: a log that was renamed inside proves nothing', async () => {
+  const folder = newFolder();
+  await writeLog(folder);
+  const database = new DatabaseSync(join(folder, 'log.db'));
+  database.exec("UPDATE meta SET value = 'test/other' WHERE name = 'owner'");
+  database.close();
+  await expectDamage(folder, 'log-damaged', { owner: 'test/other' });
+});
+
+test('a log that must be there and is not is damage, and none is made in its place', async () => {
+  const folder = newFolder();
+  await rejects(open(folder, { mustExist: true }), { code: 'log-damaged', message: /is gone/ });
+  strictEqual(existsSync(folder), false);
+  await writeLog(folder);
+  const whole = filesOf(folder);
+  rmSync(join(folder, 'log.db'));
+  rmSync(join(folder, 'log.mark'));
+  await expectDamage(folder, 'log-damaged', { mustExist: true });
+  restore(folder, whole);
+  const runtime = await open(folder, { mustExist: true });
+  await runtime.close();
+});
+
+test('an empty log without its mark is new, unless there must have been one', async () => {
+  const folder = newFolder();
+  const first = await open(folder);
+  await first.close();
+  rmSync(join(folder, 'log.mark'));
+  await expectDamage(folder, 'log-damaged', { mustExist: true });
+  const again = await open(folder);
+  await again.close();
+});
+
+test('a replay that refuses a record leaves every file as it was', async () => {
+  const folder = newFolder();
+  await writeLog(folder);
+  const before = filesOf(folder);
+  const other = { ...orders, name: 'other' };
+  for (const machine of [undefined, other]) {
+    await rejects(open(folder, { machine: () => machine }), { code: 'machine-unloadable' });
+    deepStrictEqual(filesOf(folder), before);
+  }
 });
 
 /** Pseudo-random numbers (mulberry32), so that a run can be repeated from its seed. */

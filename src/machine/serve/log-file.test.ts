@@ -1,0 +1,80 @@
+import { constants, cpSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { ok, strictEqual, throws } from 'node:assert/strict';
+import { DatabaseSync } from 'node:sqlite';
+import { createIfMissing, logFiles, LogProof, LogWriter, type LogFiles } from './log-file.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'cellwright-log-file-'));
+after(() => rmSync(root, { recursive: true, force: true }));
+const identity = { owner: 'test/log', mustExist: false };
+let folders = 0;
+
+function newFiles(): LogFiles {
+  folders += 1;
+  return logFiles(join(root, `log-${folders}`));
+}
+
+/** Proves the log to its end, as is done before it is opened for writing. */
+function proven(files: LogFiles) {
+  createIfMissing(files, identity);
+  const proof = new LogProof(files, identity);
+  while (proof.read(100).length === 100);
+  const end = proof.end();
+  proof.close();
+  return end;
+}
+
+test('opening brings what a killed process left in the write-ahead log to the disk, before it is served', () => {
+  const files = newFiles();
+  const writer = new LogWriter(files, proven(files));
+  writer.append(['head 1', 'head 2'], ['payload 1', 'payload 2']);
+  // A copy of the files of a process that still runs is what its death would leave.
+  const copy = newFiles();
+  cpSync(files.folder, copy.folder, { recursive: true });
+  writer.close();
+  ok(statSync(copy.wal).size > 0);
+  const recovered = new LogWriter(copy, proven(copy));
+  strictEqual(statSync(copy.wal).size, 0, 'nothing rests in the page cache only');
+  const alone = newFiles();
+  cpSync(copy.folder, alone.folder, { recursive: true, filter: (from) => !/-(wal|shm)$/.test(from) });
+  recovered.close();
+  strictEqual(proven(alone).last.position, 2);
+});
+
+test('a log that changed between proof and opening is refused', () => {
+  for (const sql of ["UPDATE record SET chain = 'other' WHERE position = 2", 'DELETE FROM record WHERE position = 2']) {
+    const files = newFiles();
+    const writer = new LogWriter(files, proven(files));
+    writer.append(['head 1', 'head 2'], ['payload 1', 'payload 2']);
+    writer.close();
+    const end = proven(files);
+    const database = new DatabaseSync(files.database);
+    database.exec(sql);
+    database.close();
+    throws(() => new LogWriter(files, end), { code: 'log-damaged', message: /changed while it was being opened/ });
+  }
+});
+
+test(
+  'the mark is open so that each write reaches the disk before it returns',
+  { skip: process.platform !== 'linux' },
+  () => {
+    const files = newFiles();
+    const writer = new LogWriter(files, proven(files));
+    const flags = readdirSync('/proc/self/fd').flatMap((handle) => {
+      try {
+        if (readlinkSync(`/proc/self/fd/${handle}`) !== files.mark) return [];
+        const info = readFileSync(`/proc/self/fdinfo/${handle}`, 'utf8');
+        return [Number.parseInt(/^flags:\s*(\d+)/m.exec(info)?.[1] ?? '0', 8)];
+      } catch {
+        // The handle that read the folder is gone by now.
+        return [];
+      }
+    });
+    writer.close();
+    strictEqual(flags.length, 1);
+    strictEqual((flags[0] ?? 0) & constants.O_DSYNC, constants.O_DSYNC);
+  },
+);
