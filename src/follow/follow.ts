@@ -109,7 +109,8 @@ class Follower implements Following {
       },
     });
     if (response.statusCode !== 200) {
-      await response.body.dump();
+      // What it says besides is not read: nothing would bound the wait for it.
+      response.body.on('error', () => undefined).destroy();
       throw new Error(`${this.#options.url} answered ${response.statusCode}`);
     }
     const events: StreamEvent[] = [];

@@ -1,5 +1,4 @@
 import { ControlBootSchema } from '../protocol/boot.ts';
-import { asFault } from '../protocol/problem.ts';
 import { runProcess, type Life, type Stoppable } from '../process/life.ts';
 import { openSigner } from '../trust/signature.ts';
 import { readSecretFile } from '../trust/token.ts';
@@ -10,25 +9,10 @@ import { fleetInstance } from '../control/decide/tables.ts';
 import { Plane } from '../control/serve/plane.ts';
 import { startControlServer } from '../control/serve/server.ts';
 
-/** The control plane's process. A log that cannot be proven and a port that is taken are for a person, not for a restart. */
+/** The control plane's process. */
 runProcess({ boot: ControlBootSchema, start });
 
-const forAPerson: readonly string[] = ['log-damaged', 'port-in-use', 'folder-newer', 'folder-foreign'];
-
 async function start(boot: ControlBoot, life: Life): Promise<Stoppable> {
-  try {
-    return await startParts(boot, life);
-  } catch (thrown) {
-    const reason = asFault(thrown);
-    if (forAPerson.includes(reason.code)) {
-      life.fail(reason, 'never');
-      return { stop: () => Promise.resolve() };
-    }
-    throw reason;
-  }
-}
-
-async function startParts(boot: ControlBoot, life: Life): Promise<Stoppable> {
   const secret = await readSecretFile(boot.secretFile);
   const signer = openSigner(boot.privateKeyFile);
   const runtime = await openRuntime({

@@ -14,7 +14,7 @@ import type { ProcessView } from '../host/serve/supervisor.ts';
 import { fault } from '../protocol/errors.ts';
 import { asFault, problemOf, type Problem } from '../protocol/problem.ts';
 import type { Resource } from '../protocol/resources.ts';
-import { readJsonFile, writeFileAtomically } from '../process/folder.ts';
+import { emptyDataFolder, privateUmask, readJsonFile, writeFileAtomically } from '../process/folder.ts';
 import { openVerifier } from '../trust/signature.ts';
 
 /** A fleet file as the command line read it. */
@@ -83,12 +83,23 @@ const AppliedSchema = Type.Object({ sha256: Type.String() });
  * cannot be had (`folder-*`, `port-in-use`) or the fleet file is refused.
  */
 export async function up(options: UpOptions): Promise<UpResult> {
-  const folder = await openFleetFolder(options.data, { fresh: options.fresh }).catch((thrown: unknown) => {
+  process.umask(privateUmask);
+  if (options.routerPort === options.controlPort && options.routerPort !== 0) {
+    throw fault('usage', `--router-port and --control-port are both ${options.routerPort}. Choose two ports.`, {
+      field: '--control-port',
+    });
+  }
+  const folder = await openFleetFolder(options.data).catch((thrown: unknown) => {
     throw naming(thrown, '--data');
   });
   try {
+    await checkPort('router', options.routerPort);
+    await checkPort('control', options.controlPort);
+    // Only now: a start that is refused for its options must not have cost the data.
+    if (options.fresh) await emptyDataFolder(folder);
     const ports = await openPorts(join(folder.path, 'host', 'ports.json'), address);
-    const { routerPort, controlPort } = await choosePorts(options, ports);
+    const routerPort = options.routerPort === 0 ? await ports.choose('router') : options.routerPort;
+    const controlPort = options.controlPort === 0 ? await ports.choose('control') : options.controlPort;
     const identity = await ensureIdentity(folder.path);
     const start = new Start(options, { data: folder.path, identity, ports, routerPort, controlPort });
     return await start.run(() => folder.release());
@@ -98,27 +109,15 @@ export async function up(options: UpOptions): Promise<UpResult> {
   }
 }
 
-/** Checks the ports that a person chose before anything starts, so that the message can name the option. */
-async function choosePorts(options: UpOptions, ports: Ports): Promise<{ routerPort: number; controlPort: number }> {
-  if (options.routerPort === options.controlPort && options.routerPort !== 0) {
-    throw fault('usage', `--router-port and --control-port are both ${options.routerPort}. Choose two ports.`, {
-      field: '--control-port',
-    });
-  }
-  const choose = async (use: 'router' | 'control', port: number): Promise<number> => {
-    if (port === 0) return ports.choose(use);
-    const why = await whyPortUnusable(address, port);
-    if (why === undefined) return port;
-    const option = `--${use}-port`;
-    const text = why === 'EADDRINUSE' ? 'is in use by another program' : `cannot be listened on (${why})`;
-    throw fault('port-in-use', `Port ${port} ${text}. Choose another with ${option} (0 takes any that is free).`, {
-      field: option,
-    });
-  };
-  return {
-    routerPort: await choose('router', options.routerPort),
-    controlPort: await choose('control', options.controlPort),
-  };
+/** Checks a port that a person chose before anything starts, so that the message can name the option. */
+async function checkPort(use: 'router' | 'control', port: number): Promise<void> {
+  const why = port === 0 ? undefined : await whyPortUnusable(address, port);
+  if (why === undefined) return;
+  const option = `--${use}-port`;
+  const text = why === 'EADDRINUSE' ? 'is in use by another program' : `cannot be listened on (${why})`;
+  throw fault('port-in-use', `Port ${port} ${text}. Choose another with ${option} (0 takes any that is free).`, {
+    field: option,
+  });
 }
 
 function naming(thrown: unknown, option: string): unknown {
@@ -178,6 +177,7 @@ class Start {
           ? fault('draining', 'The start was ended before the fleet was ready.')
           : fault('start-failed', control.detail);
       }
+      await host.servedIsKept().catch((thrown: unknown) => this.#note(problemOf(asFault(thrown))));
       return this.#result(host, missing, release);
     } catch (thrown) {
       await host.stop();
@@ -216,7 +216,15 @@ class Start {
       this.#note(problemOf(fault('start-failed', `The fleet file was not applied, because the control plane ${why}.`)));
       return;
     }
-    await this.#client.apply(fleet.items, this.#deadline);
+    try {
+      await this.#client.apply(fleet.items, this.#deadline);
+    } catch (thrown) {
+      // Nobody refused it: what runs goes on, and the next start applies the file again.
+      const reason = asFault(thrown);
+      if (reason.code !== 'control-unreachable') throw reason;
+      if (this.#options.signal?.aborted !== true) this.#note(problemOf(reason));
+      return;
+    }
     await writeFileAtomically(this.#appliedFile, `${JSON.stringify({ sha256: fleet.sha256 })}\n`);
     this.#options.onProgress({ type: 'applied', resources: fleet.items.length });
   }

@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { Type } from 'typebox';
 import {
   emptyDataFolder,
+  ensureFile,
   folderFormatVersion,
   isFolderFree,
   openDataFolder,
@@ -129,14 +130,50 @@ describe('a data folder', () => {
   });
 });
 
+describe('a fleet folder', () => {
+  for (const name of ['token', '.notes.tmp', 'boot.json']) {
+    it(`is not one that holds somebody's ${name}, which stays`, async () => {
+      const folder = join(root, `stranger${name}`);
+      mkdirSync(folder);
+      writeFileSync(join(folder, name), 'mine');
+      await assert.rejects(openDataFolder(folder, 'fleet'), { code: 'folder-foreign' });
+      assert.deepEqual(readdirSync(folder), [name]);
+      assert.equal(readFileSync(join(folder, name), 'utf8'), 'mine');
+    });
+  }
+
+  it('can be read by its user alone, also one that was open to others', async () => {
+    const folder = join(root, 'open', 'data');
+    mkdirSync(folder, { recursive: true });
+    chmodSync(folder, 0o755);
+    const held = await openDataFolder(folder, 'fleet');
+    assert.equal(statSync(folder).mode & 0o777, 0o700);
+    assert.equal(statSync(join(folder, 'format.json')).mode & 0o777, 0o600);
+    held.release();
+  });
+});
+
 describe('files', () => {
-  it('are written whole, with their mode, and leave no temporary file behind', async () => {
+  it('are written whole, for their user alone, and leave no temporary file behind', async () => {
     const file = join(root, 'files', 'secret');
-    await Promise.all([1, 2, 3].map((n) => writeFileAtomically(file, `text ${n}`, { mode: 0o600 })));
+    await Promise.all([1, 2, 3].map((n) => writeFileAtomically(file, `text ${n}`)));
     assert.match(readFileSync(file, 'utf8'), /^text [123]$/);
     assert.equal(statSync(file).mode & 0o777, 0o600);
     await assert.rejects(writeFileAtomically(join(root, 'files', 'secret', 'below'), 'x'));
     assert.deepEqual(readdirSync(join(root, 'files')), ['secret']);
+  });
+
+  it('that hold the text already are not written again, so a full disk does not matter', async () => {
+    const file = join(root, 'kept', 'token');
+    await ensureFile(file, 'one');
+    const { ino } = statSync(file);
+    await ensureFile(file, 'one');
+    assert.equal(statSync(file).ino, ino);
+    chmodSync(file, 0o644);
+    await ensureFile(file, 'one');
+    assert.equal(statSync(file).mode & 0o777, 0o600);
+    await ensureFile(file, 'two');
+    assert.equal(readFileSync(file, 'utf8'), 'two');
   });
 
   it('of JSON are parsed, absent, or named with the field that is wrong', async () => {

@@ -1,4 +1,4 @@
-import { open, mkdir, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
+import { chmod, open, mkdir, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { Type, type Static, type TSchema } from 'typebox';
@@ -16,21 +16,30 @@ export const folderFormatVersion = 1;
 
 const formatFile = 'format.json';
 const lockFile = 'lock.db';
-/** What may stand in a folder before its format does: what the host writes for a child, and a lock. */
-const beforeFormat = new Set([lockFile, 'boot.json', 'token']);
+/** What may stand in a folder before its format does: a lock and, in the folder of a child, what the host writes for it. */
+const beforeFormat: readonly string[] = [lockFile];
+const beforeFormatOfChild: readonly string[] = [...beforeFormat, 'boot.json', 'token'];
+
+/** Tenants' data, tokens and the variables of workloads stand in these: nobody but their user may read them. */
+const privateFolderMode = 0o700;
+const privateFileMode = 0o600;
+/** For what others create in this process, such as the database of a log. */
+export const privateUmask = 0o077;
 const FormatSchema = Type.Object({
   format: Type.Literal('cellwright'),
   purpose: Type.String(),
   version: Type.Integer({ minimum: 1 }),
 });
-const temporary = /^\..+\.tmp$/;
+/** Of our own making: `.NAME.PID.COUNT.tmp`. */
+const temporary = /^\..+\.\d+\.\d+\.tmp$/;
 const sqliteBusy = 5;
 
 /** Locks that this process holds. A lock whose object is collected would be closed, and so given up. */
 const held = new Set<DatabaseSync>();
 
 /**
- * Creates or opens a folder, checks that it can be written and that its format is known, and locks it.
+ * Creates or opens a folder, checks that it can be written and that its format is known, locks it, and
+ * makes it readable by its user alone.
  * `purpose` (`fleet`, `control`, `router`, `cell`) keeps one kind of folder from being opened as another.
  * Nothing is changed in a folder that is refused.
  * Faults: folder-unwritable, folder-newer, folder-foreign (not empty and not ours), folder-in-use.
@@ -45,6 +54,7 @@ export async function openDataFolder(path: string, purpose: string): Promise<Dat
       const format: Static<typeof FormatSchema> = { format: 'cellwright', purpose, version: folderFormatVersion };
       await writeFileAtomically(join(folder, formatFile), `${JSON.stringify(format)}\n`);
     }
+    await makePrivate(folder);
     for (const name of await readdir(folder)) if (temporary.test(name)) await rm(join(folder, name), { force: true });
   } catch (cause) {
     letGo(lock);
@@ -83,7 +93,8 @@ async function checkFormat(folder: string, purpose: string): Promise<boolean> {
     throw unwritable(folder, cause);
   }
   if (!names.includes(formatFile)) {
-    const stranger = names.find((name) => !beforeFormat.has(name) && !temporary.test(name));
+    const tolerated = purpose === 'fleet' ? beforeFormat : beforeFormatOfChild;
+    const stranger = names.find((name) => !tolerated.includes(name) && !temporary.test(name));
     if (stranger === undefined) return false;
     throw fault(
       'folder-foreign',
@@ -120,8 +131,8 @@ async function checkFormat(folder: string, purpose: string): Promise<boolean> {
 async function probeWritable(folder: string): Promise<void> {
   try {
     await makeFolder(folder);
-    const probe = join(folder, `.probe.${process.pid}.tmp`);
-    const file = await open(probe, 'w');
+    const probe = join(folder, `.probe.${process.pid}.0.tmp`);
+    const file = await open(probe, 'w', privateFileMode);
     await file.close();
     await rm(probe);
   } catch (cause) {
@@ -174,19 +185,25 @@ function unwritable(folder: string, cause: unknown) {
   });
 }
 
+/** A folder of somebody else that this user may write stays as it is: its files are private all the same. */
+async function makePrivate(folder: string): Promise<void> {
+  const { mode } = await stat(folder);
+  if ((mode & privateUmask) !== 0) await chmod(folder, privateFolderMode).catch(() => undefined);
+}
+
 /**
- * Makes a folder and those above it. Not `mkdir` with `recursive`: where the parent exists and the
+ * Makes a folder and those above it, for this user alone. Not `mkdir` with `recursive`: where the parent exists and the
  * system still says ENOENT (below /proc), that one tries for ever.
  */
 async function makeFolder(path: string): Promise<void> {
   try {
-    await mkdir(path);
+    await mkdir(path, privateFolderMode);
   } catch (cause) {
     if (isSystemError(cause, 'EEXIST') && (await stat(path)).isDirectory()) return;
     const above = dirname(path);
     if (!isSystemError(cause, 'ENOENT') || above === path) throw cause;
     await makeFolder(above);
-    await mkdir(path).catch((again: unknown) => {
+    await mkdir(path, privateFolderMode).catch((again: unknown) => {
       if (!isSystemError(again, 'EEXIST')) throw again;
     });
   }
@@ -194,18 +211,42 @@ async function makeFolder(path: string): Promise<void> {
 
 let temporaryFiles = 0;
 
-/** Temporary file, sync, rename, sync of the folder: after a crash the file is the old one or the new one, whole. */
-export async function writeFileAtomically(
-  path: string,
-  text: string,
-  options: { readonly mode?: number } = {},
-): Promise<void> {
+/**
+ * Temporary file, sync, rename, sync of the folder: after a crash the file is the old one or the new
+ * one, whole. Only its user may read it. Fault `folder-unwritable` names the file.
+ */
+export async function writeFileAtomically(path: string, text: string): Promise<void> {
+  try {
+    await replaceFile(path, text);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw fault('folder-unwritable', `${path} cannot be written: ${why}. Make room, or let this user write there.`, {
+      field: path,
+      cause,
+    });
+  }
+}
+
+/** Makes sure that a file holds a text and is private; one that does already is not written, so a full disk does not matter. */
+export async function ensureFile(path: string, text: string): Promise<void> {
+  if (!(await isKept(path, text))) await writeFileAtomically(path, text);
+}
+
+async function isKept(path: string, text: string): Promise<boolean> {
+  try {
+    return ((await stat(path)).mode & 0o777) === privateFileMode && (await readFile(path, 'utf8')) === text;
+  } catch {
+    return false;
+  }
+}
+
+async function replaceFile(path: string, text: string): Promise<void> {
   const folder = dirname(path);
   temporaryFiles += 1;
   const temporaryPath = join(folder, `.${basename(path)}.${process.pid}.${temporaryFiles}.tmp`);
   await makeFolder(folder);
   try {
-    const file = await open(temporaryPath, 'w', options.mode ?? 0o644);
+    const file = await open(temporaryPath, 'w', privateFileMode);
     try {
       await file.writeFile(text);
       await file.sync();

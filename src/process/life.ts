@@ -8,7 +8,7 @@ import { fault } from '../protocol/errors.ts';
 import { limits } from '../protocol/limits.ts';
 import { asFault, problemOf } from '../protocol/problem.ts';
 import { HostMessageSchema, type ChildMessage } from '../protocol/supervision.ts';
-import { openDataFolder, readJsonFile, type DataFolder } from './folder.ts';
+import { openDataFolder, privateUmask, readJsonFile, type DataFolder } from './folder.ts';
 import { endWithParent, onParentGone } from './parent.ts';
 
 /** What a supervised process can say and hear while it lives. */
@@ -54,6 +54,7 @@ export function runProcess<S extends TSchema>(options: {
   readonly boot: S;
   readonly start: (boot: Static<S>, life: Life) => Promise<Stoppable>;
 }): void {
+  process.umask(privateUmask);
   const life = new ProcessLife();
   life.run(async () => {
     const bootFile = process.argv[2];

@@ -23,7 +23,7 @@ export const limits = {
   heldBodyBytesMax: 64 * 1024,
   /** A command or query of a machine. */
   machineInputBytesMax: 1024 * 1024,
-  /** A request to the control API: about 50,000 resources in one apply. */
+  /** A request to the control API: 10,000 resources, which is what one apply takes, of 1,600 bytes each. */
   controlBodyBytesMax: 16 * 1024 * 1024,
   frameBytesMax: 64 * 1024 * 1024,
 

@@ -37,7 +37,7 @@ export async function ensureKeys(files: {
   if (!existsSync(files.privateKeyFile)) {
     const pair = await generate('ed25519');
     const pem = pair.privateKey.export({ type: 'pkcs8', format: 'pem' });
-    await writeFileAtomically(files.privateKeyFile, pem, { mode: 0o600 });
+    await writeFileAtomically(files.privateKeyFile, pem);
   } else if (existsSync(files.publicKeyFile)) return;
   const publicKey = createPublicKey(readKeyFile(files.privateKeyFile, createPrivateKey));
   await writeFileAtomically(files.publicKeyFile, publicKey.export({ type: 'spki', format: 'pem' }));

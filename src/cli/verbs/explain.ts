@@ -80,6 +80,7 @@ function sinceText({ since }: Explanation, nowMs: number): string {
 const reasonWords: Readonly<Record<string, string>> = {
   'no-room': 'it has no room',
   'less-free': 'less of it is free',
+  'later-name': 'as much of it is free; names decide',
   'other-jurisdiction': 'the tenant may not live there',
   removed: 'it is gone',
 };

@@ -85,8 +85,9 @@ export async function runUp(terminal: Terminal, loadUp: () => Promise<Up>, args:
       signal: stopping.signal,
     });
   } catch (thrown) {
-    if (stopping.signal.aborted) return exitCodes.done;
-    return reportFailure(terminal.err, asFault(thrown));
+    const reason = asFault(thrown);
+    if (stopping.signal.aborted && reason.code === 'draining') return exitCodes.done;
+    return reportFailure(terminal.err, reason);
   } finally {
     progress.end();
   }

@@ -4,7 +4,15 @@ import type { ErrorCode } from '../../protocol/errors.ts';
 import type { BlueprintName, CellName } from '../../protocol/names.ts';
 import type { BlueprintResource, CellResource, Kind, Resource, TenantResource } from '../../protocol/resources.ts';
 import { CandidatePool, rejectedText, type CandidateCell } from './placement.ts';
-import { cellsMax, tenantsMax, type ApplyInput, type CellRow, type FleetEvent, type FleetState } from './tables.ts';
+import {
+  cellsMax,
+  dataKindOf,
+  tenantsMax,
+  type ApplyInput,
+  type CellRow,
+  type FleetEvent,
+  type FleetState,
+} from './tables.ts';
 
 /**
  * What applying resources comes to: all their events, or one refusal that names the item (rules A1
@@ -62,7 +70,7 @@ const phases = { blueprint: 0, cellGrows: 1, tenantShrinks: 2, cellShrinks: 3, t
 class Draft {
   readonly #state: FleetState;
   readonly #events: FleetEvent[] = [];
-  readonly #newBlueprints = new Set<BlueprintName>();
+  readonly #newBlueprints = new Map<BlueprintName, BlueprintResource['spec']>();
   readonly #cells = new Map<CellName, CellRow>();
   #pool: CandidatePool | undefined;
   #newCells = 0;
@@ -152,14 +160,15 @@ class Draft {
         `${path}.spec`,
       );
     }
-    this.#newBlueprints.add(name);
+    this.#newBlueprints.set(name, spec);
     this.#events.push({ type: 'blueprintPut', data: { name, spec } });
   }
 
   #putCell({ name, spec }: CellResource, path: string): void {
     const row = this.#state.cells.get(name);
     if (row !== undefined && !row.removed && canonical(row.spec) === canonical(spec)) return;
-    if (!this.#newBlueprints.has(spec.blueprint) && !this.#state.blueprints.has(spec.blueprint)) {
+    const blueprint = this.#newBlueprints.get(spec.blueprint) ?? this.#state.blueprints.get(spec.blueprint)?.spec;
+    if (blueprint === undefined) {
       throw new Refused(
         'reference-missing',
         `Cell ${name} refers to blueprint ${spec.blueprint}, which does not exist. Apply the blueprint before it or in the same file.`,
@@ -178,6 +187,7 @@ class Draft {
       }
     } else {
       this.#checkCellChange(current, spec, path);
+      this.#checkDataKind(current, blueprint, path);
     }
     this.#setCell(cellAfterPut(current, { name, spec }, 0));
     this.#events.push({ type: 'cellPut', data: { name, spec } });
@@ -200,6 +210,18 @@ class Draft {
         `${path}.spec.capacity.users`,
       );
     }
+  }
+
+  /** A7 holds for the blueprint of live cells; while a cell was removed, its blueprint may have become another. */
+  #checkDataKind(row: CellRow, blueprint: BlueprintResource['spec'], path: string): void {
+    const kind = dataKindOf(blueprint);
+    if (row.resting === 0 || row.dataKind === undefined || row.dataKind === kind) return;
+    throw new Refused(
+      'field-immutable',
+      `Cell ${row.name} holds the data of ${restingText(row)} that a ${row.dataKind} wrote, and blueprint ${row.spec.blueprint} is now a ${kind}, which could not read it. ` +
+        `Make the blueprint a ${row.dataKind} again, or apply a cell of another name.`,
+      `${path}.spec.blueprint`,
+    );
   }
 
   #putTenant(resource: TenantResource, path: string): void {
@@ -335,7 +357,11 @@ function candidateOf(row: CellRow): CandidateCell {
 
 function restingText(row: CellRow): string {
   const removed = row.resting - row.tenants;
-  return removed === 0 ? `${row.tenants} tenants` : `${row.tenants} tenants and of ${removed} removed ones`;
+  const live = row.tenants === 1 ? '1 tenant' : `${row.tenants} tenants`;
+  if (removed === 0) return live;
+  return row.tenants === 0
+    ? `${removed} removed ${removed === 1 ? 'tenant' : 'tenants'}`
+    : `${live} and of ${removed} removed`;
 }
 
 function titleOf(resource: Resource): string {

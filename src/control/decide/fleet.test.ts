@@ -132,6 +132,23 @@ describe('the fleet machine', () => {
     assert.equal(fleet.apply(workload).refused, 'field-immutable');
   });
 
+  test('A7: a removed cell in which data rests does not come back under a blueprint that could not read it', () => {
+    const fleet = fleetOf(cell('a'), cell('empty'), tenant('acme'));
+    const workload = { ...blueprint, spec: { workload: { command: ['node', 'server.js'] } } };
+    fleet.remove('Tenant', 'acme');
+    fleet.remove('Cell', fleet.where('acme')[0]);
+    fleet.remove('Cell', 'empty');
+    fleet.remove('Blueprint', 'orders');
+    const together = fleet.apply(workload, cell('a'));
+    assert.deepEqual([together.refused, together.field], ['field-immutable', 'items[1].spec.blueprint']);
+    assert.match(together.text, /holds the data of 1 removed tenant that a machine wrote/);
+    assert.equal(fleet.apply(workload, cell('empty')).refused, undefined);
+    assert.equal(fleet.apply(cell('a')).refused, 'field-immutable');
+    fleet.remove('Cell', 'empty');
+    assert.equal(fleet.apply(blueprint, cell('a'), tenant('acme')).refused, undefined);
+    assert.deepEqual(fleet.where('acme'), ['a', 3]);
+  });
+
   test('A8: an apply takes as many items as its bound, and not one more', () => {
     const items = Array.from({ length: applyItemsMax + 1 }, (_, index) => tenant(`t${index}`, 'jp', 1));
     const fleet = fleetOf(cell('a', 'jp', applyItemsMax));

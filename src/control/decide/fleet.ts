@@ -7,6 +7,7 @@ import { machine } from '../../machine/decide/machine.ts';
 import { cellAfterPut, decideApply, versionConflict, versionOf } from './apply.ts';
 import {
   ApplyInputSchema,
+  dataKindOf,
   eventSchemas,
   firstGeneration,
   fleetTables,
@@ -78,11 +79,14 @@ export const fleetMachine = machine({
         assert(epoch > (former?.epoch ?? 0), 'an epoch that does not grow would let two cells own a tenant');
         assert(former === undefined || former.cell === cell, 'a tenant that comes back returns to its data');
         const row = cellRow(state, cell);
+        const blueprint = state.blueprints.get(row.spec.blueprint);
+        assert(blueprint !== undefined, 'a cell is stamped from a blueprint that exists');
         state.cells.update(cell, {
           users: row.users + spec.users,
           tenants: row.tenants + 1,
           resting: row.resting + (former === undefined ? 1 : 0),
           dataJurisdiction: row.dataJurisdiction ?? spec.jurisdiction,
+          dataKind: row.dataKind ?? dataKindOf(blueprint.spec),
         });
         state.tenants.upsert({ name, spec, version, removed: false });
         state.assignments.upsert({ tenant: name, cell, epoch, version, placedVersion: version });
@@ -173,7 +177,7 @@ function decideRemove(state: FleetState, { kind, name, ifVersion }: RemoveInput)
     if (row.cells > 0) {
       return refuse(
         'still-in-use',
-        `Blueprint ${name} is what ${row.cells} cells are stamped from. Remove those cells first.`,
+        `Blueprint ${name} is what ${row.cells === 1 ? '1 cell is' : `${row.cells} cells are`} stamped from. Remove ${row.cells === 1 ? 'that cell' : 'those cells'} first.`,
         'name',
       );
     }
@@ -185,7 +189,7 @@ function decideRemove(state: FleetState, { kind, name, ifVersion }: RemoveInput)
     if (row.tenants > 0) {
       return refuse(
         'still-in-use',
-        `Cell ${name} is where ${row.tenants} tenants live. Remove those tenants first.`,
+        `Cell ${name} is where ${row.tenants === 1 ? '1 tenant lives' : `${row.tenants} tenants live`}. Remove ${row.tenants === 1 ? 'that tenant' : 'those tenants'} first.`,
         'name',
       );
     }

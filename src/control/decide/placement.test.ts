@@ -37,7 +37,15 @@ test('P2: the largest free share wins, and the first by name if they are equal',
   const pool = new CandidatePool([candidate('c', { usedUsers: 50 }), candidate('b'), candidate('a', { usedUsers: 1 })]);
   assert.equal(pool.place({ jurisdiction: jp, users: 1 }).chosen, 'b');
   pool.set(candidate('a'));
-  assert.equal(pool.place({ jurisdiction: jp, users: 1 }).chosen, 'a');
+  const tie = pool.place({ jurisdiction: jp, users: 1 });
+  assert.equal(tie.chosen, 'a');
+  assert.deepEqual(
+    tie.placement.rejected.map(({ cell, reason }) => [cell, reason]),
+    [
+      ['b', 'later-name'],
+      ['c', 'less-free'],
+    ],
+  );
   pool.set(candidate('large', { capacityUsers: 1000, usedUsers: 500 }));
   assert.equal(pool.place({ jurisdiction: jp, users: 101 }).chosen, 'large');
 });

@@ -16,15 +16,17 @@ export const rejectedDetailMax = 20;
 export const passedOverDetailMax = 5;
 
 const reasons = ['no-room', 'less-free', 'other-jurisdiction', 'removed'] as const;
-export type RejectedReason = (typeof reasons)[number];
+export type RejectedReason = (typeof reasons)[number] | 'later-name';
 
 const RejectedSchema = Type.Object({
   cell: CellNameSchema,
   reason: Type.Union([
     /** Permitted, but the tenant's users do not fit. */
     Type.Literal('no-room'),
-    /** Permitted, but the chosen cell has a larger free share (or the same, and comes first by name). */
+    /** Permitted, but the chosen cell has a larger free share. */
     Type.Literal('less-free'),
+    /** Permitted, and as much of it is free as of the chosen cell, which comes first by name. Counted as `less-free`. */
+    Type.Literal('later-name'),
     Type.Literal('other-jurisdiction'),
     Type.Literal('removed'),
   ]),
@@ -127,7 +129,7 @@ export class CandidatePool {
         full += 1;
         rejected.add(cell.name, 'no-room', `${freeUsers(cell)} of ${cell.capacityUsers} users free`);
       } else if (rejected.wantsMore) {
-        rejected.add(cell.name, 'less-free', freeText(cell));
+        rejected.add(cell.name, freeShare(cell) === freeShare(chosen) ? 'later-name' : 'less-free', freeText(cell));
       } else break;
     }
     const permitted = ranked?.size ?? 0;
@@ -200,7 +202,7 @@ function noneText(demand: Demand, counts: Counts): string {
 /** The rejected cells in words, for a refusal; a longer list ends with how many more there are. */
 export function rejectedText(placement: Placement, namedMax = 5): string {
   const named = placement.rejected
-    .filter(({ reason }) => reason !== 'less-free')
+    .filter(({ reason }) => reason !== 'less-free' && reason !== 'later-name')
     .slice(0, namedMax)
     .map(({ cell, reason, detail }) => `${cell}: ${reason} (${detail})`);
   const total = reasons.reduce((sum, reason) => sum + placement.rejectedCounts[reason], 0);

@@ -7,7 +7,13 @@ import {
   JurisdictionSchema,
   TenantNameSchema,
 } from '../../protocol/names.ts';
-import { BlueprintSpecSchema, CellSpecSchema, ResourceSchema, TenantSpecSchema } from '../../protocol/resources.ts';
+import {
+  BlueprintSpecSchema,
+  CellSpecSchema,
+  ResourceSchema,
+  TenantSpecSchema,
+  type BlueprintSpec,
+} from '../../protocol/resources.ts';
 import type { ViewOf } from '../../machine/decide/define.ts';
 import { assert } from '../../kernel/assert.ts';
 import { PlacementSchema } from './placement.ts';
@@ -67,6 +73,8 @@ const CellRowSchema = Type.Object({
   resting: CountSchema,
   /** Under which jurisdiction data came here first. */
   dataJurisdiction: Type.Optional(JurisdictionSchema),
+  /** What wrote that data, so that nothing else is ever stamped over it. */
+  dataKind: Type.Optional(Type.Union([Type.Literal('machine'), Type.Literal('workload')])),
 });
 
 const TenantRowSchema = Type.Object({
@@ -95,6 +103,11 @@ const FactsRowSchema = Type.Object({
   /** Version of the last event that changed a route. */
   routingVersion: VersionSchema,
 });
+
+export type DataKind = 'machine' | 'workload';
+export function dataKindOf(spec: BlueprintSpec): DataKind {
+  return 'machine' in spec ? 'machine' : 'workload';
+}
 
 export type CellRow = Static<typeof CellRowSchema>;
 

@@ -35,6 +35,12 @@ function faultOf(thrown: unknown): Fault {
       field: 'content-type',
     });
   }
+  if (thrown.code === 'FST_ERR_BAD_URL') {
+    return fault(
+      'input-invalid',
+      'The address is not well-formed: a % stands before what is not a character. Write a % as %25.',
+    );
+  }
   const status = thrown.statusCode ?? 500;
   if (status < 500)
     return fault('input-invalid', `The body is not well-formed JSON: ${thrown.message}.`, { cause: thrown });

@@ -20,6 +20,8 @@ import { Watches } from './watch.ts';
 /** Every cell, host and router follows one stream; twice that, because a broken one may linger while its follower is back. */
 export const followerStreamsMax = 2 * (cellsMax + 2 * reportersMax);
 export const watcherStreamsMax = 256;
+/** Of one agent, which needs one, and a second while a broken one lingers. One token must not take the streams of all. */
+export const agentStreamsMax = 8;
 
 export interface ControlServerOptions {
   readonly plane: Plane;
@@ -45,7 +47,7 @@ export async function startControlServer(options: ControlServerOptions): Promise
     plane,
     frames,
     watches,
-    followers: new StreamHub({ max: followerStreamsMax }),
+    followers: new StreamHub({ max: followerStreamsMax, agentMax: agentStreamsMax }),
     watchers: new StreamHub({ max: watcherStreamsMax, onBeat: () => watches.tellStatuses() }),
   };
   const letGo = (): void => {
@@ -61,6 +63,8 @@ export async function startControlServer(options: ControlServerOptions): Promise
     exposeHeadRoutes: false,
     forceCloseConnections: true,
     routerOptions: { maxParamLength: 256 },
+    // An address that is not well-formed never comes to a route, nor to the handler of errors.
+    frameworkErrors: (error, request, reply) => void answerProblem(error, request, reply),
   });
   app.decorateRequest('principal', undefined);
   // Bodies are parsed by the room's own parser, which names fields as people write them.

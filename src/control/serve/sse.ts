@@ -18,11 +18,15 @@ export interface Stream {
 export class StreamHub {
   readonly #streams = new Set<OpenStream>();
   readonly #max: number;
+  readonly #agentMax: number;
+  /** Open streams of each agent that has some. */
+  readonly #ofAgents = new Map<string, number>();
   readonly #timer: NodeJS.Timeout;
   readonly #onBeat: () => void;
 
-  constructor(options: { readonly max: number; readonly onBeat?: () => void }) {
+  constructor(options: { readonly max: number; readonly agentMax?: number; readonly onBeat?: () => void }) {
     this.#max = options.max;
+    this.#agentMax = options.agentMax ?? options.max;
     this.#onBeat = options.onBeat ?? (() => undefined);
     this.#timer = setInterval(() => this.#beat(), limits.streamBeatMs);
   }
@@ -49,6 +53,13 @@ export class StreamHub {
         },
       );
     }
+    const agent = agentOf(request);
+    const open = this.#ofAgents.get(agent ?? '') ?? 0;
+    if (agent !== undefined && open >= this.#agentMax) {
+      throw fault('limit-exceeded', `${agent} has ${open} streams open, and may have ${this.#agentMax}. Close one.`, {
+        retryAfterMs: limits.reconnectDelayMsMax,
+      });
+    }
     const first = options.catchUp();
     reply.hijack();
     const { raw } = reply;
@@ -57,9 +68,11 @@ export class StreamHub {
     stream.send(first.join('') + beat);
     stream.caughtUp();
     this.#streams.add(stream);
+    this.#count(agent, 1);
     const onClose = options.onOpen(stream);
     raw.on('close', () => {
       this.#streams.delete(stream);
+      this.#count(agent, -1);
       onClose();
     });
     raw.on('error', () => raw.destroy());
@@ -71,10 +84,21 @@ export class StreamHub {
     for (const stream of this.#streams) stream.end();
   }
 
+  #count(agent: string | undefined, by: number): void {
+    if (agent === undefined) return;
+    const open = (this.#ofAgents.get(agent) ?? 0) + by;
+    if (open === 0) this.#ofAgents.delete(agent);
+    else this.#ofAgents.set(agent, open);
+  }
+
   #beat(): void {
     this.#onBeat();
     for (const stream of this.#streams) stream.send(beat);
   }
+}
+
+function agentOf({ principal }: FastifyRequest): string | undefined {
+  return principal?.role === 'agent' ? `${principal.kind} ${principal.name}` : undefined;
 }
 
 class OpenStream implements Stream {

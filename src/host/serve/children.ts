@@ -4,7 +4,7 @@ import type { Boot } from '../../protocol/boot.ts';
 import { fault } from '../../protocol/errors.ts';
 import { tenantHeader } from '../../protocol/headers.ts';
 import { isCellName } from '../../protocol/names.ts';
-import { writeFileAtomically } from '../../process/folder.ts';
+import { ensureFile } from '../../process/folder.ts';
 import { issueToken, type Principal } from '../../trust/token.ts';
 import type { Identity } from './identity.ts';
 import type { Ports } from './ports.ts';
@@ -33,18 +33,18 @@ export interface ChildrenOptions {
 
 /**
  * Makes ready what a process needs before it starts: its folder, its token (mode 0600, with its own
- * rights only), its ports, and the boot file that names them all.
+ * rights only), its ports, and the boot file that names them all. A file that is right already is left
+ * alone, so that a process is started again on a disk that is full. `served` says whether it served before.
  */
-export async function prepareChild(options: ChildrenOptions, name: string): Promise<Command> {
+export async function prepareChild(options: ChildrenOptions, name: string, served: boolean): Promise<Command> {
   const folder = folderOf(options.data, name);
   const tokenFile = join(folder, 'token');
   const { secret } = options.identity;
   const principal = principalOf(name);
-  if (principal !== undefined)
-    await writeFileAtomically(tokenFile, `${issueToken(secret, principal)}\n`, { mode: 0o600 });
-  const boot = await bootOf(options, name, { folder, tokenFile });
+  if (principal !== undefined) await ensureFile(tokenFile, `${issueToken(secret, principal)}\n`);
+  const boot = await bootOf(options, name, { folder, tokenFile, logExpected: served });
   const bootFile = join(folder, 'boot.json');
-  await writeFileAtomically(bootFile, `${JSON.stringify(boot, undefined, 2)}\n`);
+  await ensureFile(bootFile, `${JSON.stringify(boot, undefined, 2)}\n`);
   return { program: options.programs[boot.process], bootFile };
 }
 
@@ -57,14 +57,22 @@ function principalOf(name: string): Principal | undefined {
 async function bootOf(
   options: ChildrenOptions,
   name: string,
-  files: { readonly folder: string; readonly tokenFile: string },
+  files: { readonly folder: string; readonly tokenFile: string; readonly logExpected: boolean },
 ): Promise<Boot> {
+  const { logExpected } = files;
   const { address: host, identity, ports, controlPort } = options;
   const common = { fleet: identity.fleet, folder: files.folder, publicKeyFile: identity.publicKeyFile };
   const client = { controlUrl: `http://${host}:${controlPort}`, tokenFile: files.tokenFile };
   if (name === controlName) {
     const { privateKeyFile, secretFile } = identity;
-    return { process: 'control', ...common, listen: { host, port: controlPort }, privateKeyFile, secretFile };
+    return {
+      process: 'control',
+      ...common,
+      listen: { host, port: controlPort },
+      logExpected,
+      privateKeyFile,
+      secretFile,
+    };
   }
   if (name === routerName) {
     return {
@@ -81,5 +89,5 @@ async function bootOf(
   const port = await ports.choose(`cell:${name}`);
   const workloadPort = await ports.choose(`workload:${name}`);
   if (port === workloadPort) throw fault('internal', `${name} was given one port twice.`);
-  return { process: 'cell', ...common, ...client, name, listen: { host, port }, workloadPort };
+  return { process: 'cell', ...common, ...client, name, listen: { host, port }, logExpected, workloadPort };
 }

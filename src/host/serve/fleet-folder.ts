@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fault } from '../../protocol/errors.ts';
 import { limits } from '../../protocol/limits.ts';
-import { emptyDataFolder, isFolderFree, openDataFolder, type DataFolder } from '../../process/folder.ts';
+import { isFolderFree, openDataFolder, type DataFolder } from '../../process/folder.ts';
 import { controlName, folderOf, routerName } from './children.ts';
 
 /** Processes of a host that was killed end within `orphanLifeMsMax`; a little more, for a busy machine. */
@@ -12,15 +12,13 @@ const lookEveryMs = 50;
 
 /**
  * Opens and locks the data folder of a fleet, and waits until the processes of a host that was
- * killed are gone: they still write there, and hold its ports. `fresh` empties it first, which only
- * a folder of ours that nobody uses can be.
+ * killed are gone: they still write there, and hold its ports.
  * Faults: those of `openDataFolder`.
  */
-export async function openFleetFolder(data: string, options: { readonly fresh: boolean }): Promise<DataFolder> {
+export async function openFleetFolder(data: string): Promise<DataFolder> {
   const folder = await openDataFolder(data, 'fleet');
   try {
     await orphansGone(folder.path);
-    if (options.fresh) await emptyDataFolder(folder);
   } catch (thrown) {
     folder.release();
     throw thrown;

@@ -115,6 +115,53 @@ describe('a host', { timeout: 120_000 }, () => {
     assert.equal(existsSync(join(started.data, 'endpoints.json')), false);
   });
 
+  it('remembers which processes with a log served, and tells them so from then on, also in its next life', async (t) => {
+    const data = folder('served', { 'cells/osaka/do': 'crash' });
+    const expects = (path: string): unknown =>
+      JSON.parse(readFileSync(join(data, path, 'boot.json'), 'utf8')).logExpected;
+    const first = await start(t, data);
+    for (const name of ['control', 'router', 'tokyo']) await phase(first, name, 'serving');
+    assert.deepEqual(['control', 'cells/tokyo', 'cells/osaka', 'router'].map(expects), [
+      false,
+      false,
+      false,
+      undefined,
+    ]);
+    await first.host.servedIsKept();
+    const file = join(data, 'host', 'served.json');
+    assert.deepEqual(JSON.parse(readFileSync(file, 'utf8')), { served: ['control', 'tokyo'] });
+    const pid = first.host.supervisor.process('tokyo')?.pid;
+    assert.ok(pid !== undefined);
+    process.kill(pid, 'SIGKILL');
+    assert.ok(await first.host.supervisor.until(() => first.host.supervisor.process('tokyo')?.run === 2, 20_000));
+    await phase(first, 'tokyo', 'serving');
+    assert.equal(expects('cells/tokyo'), true);
+    await first.host.stop();
+
+    const second = await start(t, data);
+    for (const name of ['control', 'tokyo']) await phase(second, name, 'serving');
+    assert.deepEqual(['control', 'cells/tokyo', 'cells/osaka'].map(expects), [true, true, false]);
+  });
+
+  it('starts nothing when it cannot tell which processes served, and names the file', async (t) => {
+    const data = folder('torn-served', { 'host/served.json': '{"served":["con' });
+    await assert.rejects(start(t, data), { code: 'file-unreadable', field: join(data, 'host', 'served.json') });
+    assert.equal(existsSync(join(data, 'control', 'boot.json')), false);
+  });
+
+  it('says that a hold could not be written instead of that it is in force', async (t) => {
+    const data = folder('unheld');
+    const started = await start(t, data);
+    await phase(started, 'tokyo', 'serving');
+    mkdirSync(join(data, 'host', 'held.json'));
+    const answer = await started.ask('/v1/processes/tokyo/stop', { method: 'POST' });
+    assert.equal(answer.status, 403);
+    assert.match(answer.body, /folder-unwritable.*held\.json/);
+    rmSync(join(data, 'host', 'held.json'), { recursive: true });
+    assert.equal((await started.ask('/v1/processes/osaka/stop', { method: 'POST' })).status, 200);
+    assert.deepEqual(JSON.parse(readFileSync(join(data, 'host', 'held.json'), 'utf8')), { held: ['tokyo', 'osaka'] });
+  });
+
   it('starts again, with a growing pause, what keeps crashing, and leaves down what says never', async (t) => {
     const started = await start(t, folder('crash', { 'cells/tokyo/do': 'crash', 'cells/osaka/do': 'never' }));
     await phase(started, 'osaka', 'failed');

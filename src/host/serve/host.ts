@@ -16,6 +16,7 @@ import { hostName, KeptDesired } from './desired.ts';
 import type { Identity } from './identity.ts';
 import { openOutputs } from './output.ts';
 import type { Ports } from './ports.ts';
+import { openServed } from './served.ts';
 import { Supervisor } from './supervisor.ts';
 
 export interface HostOptions {
@@ -44,6 +45,8 @@ export interface Host {
   readonly controlUrl: string;
   readonly routerUrl: string;
   cells(): readonly HostedCell[];
+  /** Resolves once it is on disk which processes served; rejects if that cannot be written. */
+  servedIsKept(): Promise<void>;
   /** Stops every process and everything else; resolves when all of it is gone. */
   stop(): Promise<void>;
 }
@@ -52,8 +55,8 @@ const HeldSchema = Type.Object({ held: Type.Array(Type.String()) });
 
 /**
  * Starts control plane, router and the cells that are on disk; none waits for another. Then follows
- * the control plane. Fault `file-unreadable` if `held.json` is damaged: without it, a process that a
- * person holds down could be started.
+ * the control plane. Fault `file-unreadable` if `held.json` is damaged, because a process that a person
+ * holds down could be started, or `served.json`, because a log that was lost could be begun anew.
  */
 export async function startHost(options: HostOptions): Promise<Host> {
   const { data, address, identity, ports } = options;
@@ -65,6 +68,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
   const token = issueToken(identity.secret, { role: 'agent', kind: 'host', name: hostName });
 
   const held = (await readJsonFile(heldFile, HeldSchema))?.held ?? [];
+  const served = await openServed(join(folder, 'served.json'), (thrown) => options.onProblem(asFault(thrown)));
   const hostPort = await ports.choose('host');
   const outputs = openOutputs(join(data, 'logs'));
   let status: ReturnType<typeof pushStatus> | undefined = undefined;
@@ -75,9 +79,10 @@ export async function startHost(options: HostOptions): Promise<Host> {
     held,
     outputs,
     environment: childEnvironment(data),
-    prepare: (name) => prepareChild(options, name),
+    prepare: (name) => prepareChild(options, name, served.has(name)),
     persistHeld: (names) => writeFileAtomically(heldFile, `${JSON.stringify({ held: names })}\n`),
     onChange(process) {
+      if (process.phase === 'serving' && process.name !== routerName) served.note(process.name);
       options.onChange(process);
       if (process.name === routerName) writeEndpoints(process.adminUrl);
       status?.changed();
@@ -140,10 +145,12 @@ export async function startHost(options: HostOptions): Promise<Host> {
     controlUrl,
     routerUrl,
     cells,
+    servedIsKept: () => served.kept(),
     async stop() {
       following.stop();
       status?.stop();
       await supervisor.shutDown();
+      await served.kept().catch((thrown: unknown) => options.onProblem(asFault(thrown)));
       await api.close();
       outputs.stop();
       await writingEndpoints;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Type } from 'typebox';
 import { FleetIdSchema, type FleetId } from '../../protocol/names.ts';
 import { fault } from '../../protocol/errors.ts';
-import { readJsonFile, writeFileAtomically } from '../../process/folder.ts';
+import { ensureFile, readJsonFile, writeFileAtomically } from '../../process/folder.ts';
 import { ensureKeys } from '../../trust/signature.ts';
 import { issueToken, readSecretFile, secretBytes } from '../../trust/token.ts';
 
@@ -40,11 +40,11 @@ export async function ensureIdentity(data: string): Promise<Identity> {
   await ensureKeys(keys);
   const secret = await ensureSecret(secretFile);
   const adminToken = issueToken(secret, { role: 'admin' });
-  await writeFileAtomically(join(data, 'token'), `${adminToken}\n`, { mode: 0o600 });
+  await ensureFile(join(data, 'token'), `${adminToken}\n`);
   return { fleet: known.fleet, secret, secretFile, ...keys, adminToken };
 }
 
 async function ensureSecret(file: string): Promise<Uint8Array> {
-  if (!existsSync(file)) await writeFileAtomically(file, randomBytes(secretBytes).toString('hex'), { mode: 0o600 });
+  if (!existsSync(file)) await writeFileAtomically(file, randomBytes(secretBytes).toString('hex'));
   return readSecretFile(file);
 }

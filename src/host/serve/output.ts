@@ -36,7 +36,7 @@ export function openOutputs(folder: string, bytesMax: number = logBytesMax): Out
   looking.unref();
   return {
     open(name) {
-      const descriptor = openSync(join(folder, `${name}.log`), 'a', 0o644);
+      const descriptor = openSync(join(folder, `${name}.log`), 'a', 0o600);
       return { descriptor, close: () => closeSync(descriptor) };
     },
     bound,

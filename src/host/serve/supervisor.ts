@@ -76,13 +76,13 @@ export class Supervisor {
     this.#take({ type: 'desired', processes: known.map((name) => ({ name, state: 'retired' })) });
   }
 
-  /** Holds a process down; resolves once that outlives a restart of the host. */
+  /** Holds a process down; resolves once that outlives a restart of the host, rejects if that could not be written. */
   async hold(name: string): Promise<void> {
     this.#take({ type: 'hold', name });
     await this.#persisting;
   }
 
-  /** Lets a held, failed or waiting process up again. */
+  /** Lets a held, failed or waiting process up again; resolves and rejects like `hold`. */
   async release(name: string): Promise<void> {
     this.#take({ type: 'release', name });
     await this.#persisting;
@@ -93,7 +93,7 @@ export class Supervisor {
     this.#take({ type: 'shut-down' });
     await this.until(() => this.#children.size === 0 && this.processes().every((process) => !isRunning(process)));
     for (const timer of this.#timers.values()) clearTimeout(timer);
-    await this.#persisting;
+    await this.#persisting.catch(() => undefined);
   }
 
   /** Resolves to true once a condition on the processes holds, to false if it does not in time. */
@@ -154,9 +154,9 @@ export class Supervisor {
         this.#clearTimer(effect.name, effect.timer);
         return;
       case 'persist-held':
-        this.#persisting = this.#persisting
-          .then(() => this.#options.persistHeld(effect.names))
-          .catch((thrown: unknown) => this.#options.onProblem(asFault(thrown)));
+        // A write that failed is made good by the next: each holds all names.
+        this.#persisting = this.#persisting.catch(() => undefined).then(() => this.#options.persistHeld(effect.names));
+        this.#persisting.catch((thrown: unknown) => this.#options.onProblem(asFault(thrown)));
         return;
       default:
         unreachable(effect, 'every effect of supervision is performed');
@@ -202,7 +202,8 @@ export class Supervisor {
       this.#take({ type: 'message', name, run, atMs: performance.now(), message });
     });
     child.once('exit', () => this.#gone(name, run));
-    child.once('error', (cause) => {
+    // More than once: also each message and signal that it cannot be given is such an error.
+    child.on('error', (cause) => {
       this.#options.onProblem(fault('start-failed', `${name} failed to start or to hear: ${cause.message}`, { cause }));
       if (child.pid === undefined) this.#gone(name, run);
     });
