@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { endProcesses, instanceVariable, workloadGraceMs, type WorkloadMark } from './descendants.ts';
+import { endProcesses, instanceVariable, workloadGraceMs, type WorkloadMark } from '../../process/descendants.ts';
 
 /** What a cell asks of its guardian, once. The end of the channel asks it to end the workload. */
 export interface GuardOrder {

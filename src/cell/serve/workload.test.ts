@@ -10,7 +10,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import { setInterval as ticks } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { limits } from '../../protocol/limits.ts';
-import { endProcesses, findProcesses } from './descendants.ts';
+import { endProcesses, findProcesses } from '../../process/descendants.ts';
 import { startWorkload, type RunningWorkload, type WorkloadOptions } from './workload.ts';
 
 const guardianFile = fileURLToPath(new URL('../../main/guardian.ts', import.meta.url));

@@ -7,9 +7,9 @@ import { request } from 'node:http';
 import { Type } from 'typebox';
 import { Value } from 'typebox/value';
 import type { Workload } from '../../protocol/resources.ts';
-import { readJsonFile, writeFileAtomically } from '../../process/folder.ts';
+import { endProcesses, workloadGraceMs } from '../../process/descendants.ts';
+import { endLeftWorkload, recordWorkload } from '../../process/left-workload.ts';
 import { backoffMs } from '../decide/backoff.ts';
-import { endProcesses, workloadGraceMs } from './descendants.ts';
 import type { GuardOrder } from './guard.ts';
 
 /** How often health is asked while the application starts, and once it is healthy. */
@@ -21,10 +21,6 @@ const healthTimeoutMs = 2_000;
 const failuresUntilDown = 3;
 /** Starts in a row that never became healthy before the cell says that it refuses. */
 const startsUntilSettled = 3;
-
-/** Recorded before the workload is started, so that the next start finds what was left behind. */
-const recordFile = 'workload.json';
-const RecordSchema = Type.Object({ instance: Type.String({ minLength: 1 }) });
 
 const ReportSchema = Type.Union([
   Type.Object({ type: Type.Literal('started'), group: Type.Integer({ minimum: 2 }) }),
@@ -56,8 +52,7 @@ export interface RunningWorkload {
 /** Ends what an earlier life of this cell left running, then keeps the workload running until stopped. */
 export async function startWorkload(options: WorkloadOptions): Promise<RunningWorkload> {
   const supervisor = new Supervisor(options);
-  const left = await readJsonFile(join(options.folder, recordFile), RecordSchema);
-  if (left !== undefined) await endProcesses({ instance: left.instance, group: undefined }, 0);
+  await endLeftWorkload(options.folder);
   await mkdir(join(options.folder, 'workload'), { recursive: true });
   void supervisor.run();
   return supervisor;
@@ -102,7 +97,7 @@ class Supervisor implements RunningWorkload {
     const { folder, guardianFile, port } = this.#options;
     const instance = randomUUID();
     await assertPortFree(port);
-    await writeFileAtomically(join(folder, recordFile), JSON.stringify({ instance }));
+    await recordWorkload(folder, instance);
     if (this.#stopping.signal.aborted) return 'the cell stops';
     const guardian = fork(guardianFile, [], {
       env: environment(new Map()),
