@@ -251,7 +251,8 @@ export class Exchange {
     if (this.#gone.signal.aborted || response.destroyed || response.headersSent) return;
     const lingers = this.#leavesBody();
     const body = JSON.stringify(problemOf(reason));
-    response.writeHead(reason.kind.status, [
+    // Its own reason phrase: one that was refused before would stand there still.
+    response.writeHead(reason.kind.status, STATUS_CODES[reason.kind.status] ?? '', [
       'Content-Type',
       problemMediaType,
       'Content-Length',

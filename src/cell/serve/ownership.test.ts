@@ -46,7 +46,7 @@ test('O8: the gate closes, and what is under way ends, before the record that en
   record.resolve({
     kind: 'accepted',
     seq: 2,
-    events: [{ type: 'tenantRemoved', data: { tenant: acme, epoch: 2 } }],
+    events: [{ seq: 2, type: 'tenantRemoved', data: { tenant: acme, epoch: 2 } }],
     stateHash: '',
     repeated: false,
   });

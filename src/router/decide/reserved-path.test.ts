@@ -41,12 +41,11 @@ test("what only looks like it is the application's", () => {
 });
 
 test('any single encoding of its letters leads to the same place', () => {
-  const encoded = fc
-    .array(fc.boolean(), { minLength: 18, maxLength: 18 })
-    .map((chosen) =>
-      [...'/.cellwright/frames']
-        .map((letter, at) => (at > 0 && chosen[at - 1] ? `%${letter.charCodeAt(0).toString(16)}` : letter))
-        .join(''),
-    );
+  const encoded = fc.array(fc.boolean(), { minLength: 18, maxLength: 18 }).map((chosen) =>
+    '/.cellwright/frames'
+      .split('')
+      .map((letter, at) => (at > 0 && chosen[at - 1] ? `%${letter.charCodeAt(0).toString(16)}` : letter))
+      .join(''),
+  );
   fc.assert(fc.property(encoded, (path) => isReservedPath(path)));
 });

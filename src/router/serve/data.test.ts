@@ -838,6 +838,114 @@ test('requests at one cell at once are bounded: 429 with Retry-After above', asy
   await bounded.stop();
 });
 
+test('what is under /.cellwright/ is 404 for every client, however it is written, and reaches no cell', async () => {
+  cells.tokyo.seen.length = 0;
+  for (const path of ['/.cellwright/frames', '/%2ecellwright/frames', '/a/../.cellwright/frames', '//.cellwright/x']) {
+    for (const headers of [forAcme, {}]) {
+      const answer = await ask({ method: 'POST', path, headers, body: '{}' });
+      assert.equal(answer.status, 404);
+      assert.equal(codeOf(answer), 'not-found');
+    }
+  }
+  assert.equal(cells.tokyo.seen.length, 0);
+});
+
+test('a second spelling of our headers or of the partition header goes neither way', async () => {
+  let seen: string[] = [];
+  cells.tokyo.handle = (incoming, response) => {
+    seen = Object.keys(incoming.headers);
+    response.setHeader('cellwright_cell', 'forged').end();
+  };
+  const headers = { ...forAcme, cellwright_tenant: 'victim', Cellwright_epoch: '9', x_tenant: 'victim', x_own: '1' };
+  const answer = await ask({ headers });
+  assert.deepEqual(
+    seen.filter((name) => name.includes('_')),
+    ['x_own'],
+  );
+  assert.ok(seen.includes('x-tenant'));
+  assert.equal(answer.headers['cellwright_cell'], undefined);
+});
+
+test('requests that are sent ahead of an answer are served one after the other, in order', async () => {
+  const arrived: string[] = [];
+  let atOnce = 0;
+  cells.tokyo.handle = (incoming, response) => {
+    atOnce += 1;
+    assert.equal(atOnce, 1);
+    arrived.push(String(incoming.url));
+    incoming.resume().on('end', () =>
+      setImmediate(() => {
+        atOnce -= 1;
+        response.end(`<${String(incoming.url)}>`);
+      }),
+    );
+  };
+  const paths = Array.from({ length: 3 * proxyBounds.pipelinedMax }, (_, i) => `/${i}`);
+  const last = paths.at(-1);
+  const text = paths
+    .map((path) => {
+      const close = path === last ? 'Connection: close\r\n' : '';
+      return `POST ${path} HTTP/1.1\r\nHost: acme.localhost\r\n${close}Content-Length: 2\r\n\r\nab`;
+    })
+    .join('');
+  const answers = (await raw(text)).text;
+  assert.deepEqual(arrived, paths);
+  assert.deepEqual(
+    [...answers.matchAll(/<(.*?)>/g)].map(([, path]) => path),
+    paths,
+  );
+});
+
+test('an answer that is cut behind another one on its connection ends the connection', async () => {
+  cells.tokyo.handle = (incoming, response) => {
+    if (incoming.url === '/first') {
+      response.end('first');
+      return;
+    }
+    response.writeHead(200, { 'content-length': '9' });
+    response.write('half', () => response.socket?.destroy());
+  };
+  const { text, closed } = await raw(
+    'GET /first HTTP/1.1\r\nHost: acme.localhost\r\n\r\nGET /cut HTTP/1.1\r\nHost: acme.localhost\r\n\r\n',
+  );
+  assert.ok(closed);
+  assert.match(text, /first/);
+});
+
+test('an upgrade that is sent ahead of an answer ends the connection, and nothing else', async () => {
+  cells.tokyo.handle = () => undefined;
+  const upgrade = 'GET / HTTP/1.1\r\nHost: acme.localhost\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n';
+  assert.ok((await raw(`GET /hang HTTP/1.1\r\nHost: acme.localhost\r\n\r\n${upgrade}`)).closed);
+  cells.tokyo.handle = (_incoming, response) => response.end('alive');
+  assert.equal((await ask({ headers: forAcme })).body, 'alive');
+});
+
+test('a tunnel keeps its place at its cell until it ends', async () => {
+  const bounded = await listenData({
+    host: '127.0.0.1',
+    port: 0,
+    partitionKey: { header: 'x-tenant', subdomainOf: [] },
+    routing,
+    metrics,
+    upstreams: new Upstreams({ exchangesPerAddressMax: 1 }),
+  });
+  const onUpgrade = (_incoming: IncomingMessage, socket: Socket): void => {
+    socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n');
+    socket.pipe(socket);
+  };
+  cells.tokyo.server.on('upgrade', onUpgrade);
+  cells.tokyo.handle = (_incoming, response) => response.end('free');
+  const upgrade = { connection: 'Upgrade', upgrade: 'echo', ...forAcme };
+  const [, tunnel] = (await once(request(bounded.url, { headers: upgrade }).end(), 'upgrade')) as [unknown, Socket];
+  assert.equal((await fetch(bounded.url, { headers: forAcme })).status, 429);
+  tunnel.destroy();
+  let status = 429;
+  while (status === 429) status = (await fetch(bounded.url, { headers: forAcme })).status;
+  assert.equal(status, 200);
+  cells.tokyo.server.removeListener('upgrade', onUpgrade);
+  await bounded.stop();
+});
+
 test('metrics count by cell and class and never name a tenant', async () => {
   const text = await metrics.text();
   assert.match(text, /cellwright_router_requests_total\{cell="tokyo-1",class="2xx"\}/);

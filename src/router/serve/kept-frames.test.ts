@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import fsPromises, { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
@@ -94,6 +95,29 @@ test('D3 a flipped byte: reported, everything provable before it is used, the da
   assert.deepEqual(await readFile(`${file}.damaged`), bytes);
   assert.equal(await readFile(file, 'utf8'), lines(frames.slice(0, 2)));
   await routing.stop();
+});
+
+test('D3 what can be proven stays in use and in place when the disk cannot be written during the start', async (t) => {
+  const frames = framesOf(4);
+  const damaged = `${lines(frames.slice(0, 2))}garbage\n${lines(frames.slice(3))}`;
+  const torn = lines(frames).slice(0, -9);
+  for (const [text, version] of [
+    [damaged, 2],
+    [torn, 3],
+  ] as const) {
+    await writeFile(file, text);
+    problems = [];
+    const full = t.mock.method(fsPromises, 'rename', () => Promise.reject(new Error('ENOSPC')));
+    syncBuiltinESMExports();
+    const routing = await load();
+    full.mock.restore();
+    syncBuiltinESMExports();
+    assert.equal(routing.table.position?.version, version);
+    assert.match(problems.at(-1)?.message ?? '', /cannot be written/);
+    assert.equal(await readFile(file, 'utf8'), text, 'the file stays until a whole one takes its place');
+    await routing.stop();
+    assert.equal((await load()).table.position?.version, version);
+  }
 });
 
 test('D4 damage in the first line leaves no table, and the stream brings it again', async () => {
