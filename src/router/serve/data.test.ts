@@ -920,6 +920,35 @@ test('an upgrade that is sent ahead of an answer ends the connection, and nothin
   assert.equal((await ask({ headers: forAcme })).body, 'alive');
 });
 
+test('an answer whose head cannot be passed on is 502, once, and keeps no place at its cell', async () => {
+  const bounded = await listenData({
+    host: '127.0.0.1',
+    port: 0,
+    partitionKey: { header: 'x-tenant', subdomainOf: [] },
+    routing,
+    metrics,
+    upstreams: new Upstreams({ exchangesPerAddressMax: 1 }),
+  });
+  let times = 0;
+  cells.tokyo.handle = (incoming) => {
+    times += 1;
+    incoming.socket.write('HTTP/1.1 099 Odd\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno');
+  };
+  for (const [method, code] of [
+    ['GET', 'answer-cut'],
+    ['POST', 'outcome-unknown'],
+  ] as const) {
+    times = 0;
+    const answer = await fetch(bounded.url, { method, headers: forAcme });
+    assert.equal(answer.status, 502);
+    assert.equal(((await answer.json()) as { code: string }).code, code);
+    assert.equal(times, 1);
+  }
+  cells.tokyo.handle = (_incoming, response) => response.end('fine');
+  assert.equal(await (await fetch(bounded.url, { headers: forAcme })).text(), 'fine');
+  await bounded.stop();
+});
+
 test('a tunnel keeps its place at its cell until it ends', async () => {
   const bounded = await listenData({
     host: '127.0.0.1',
