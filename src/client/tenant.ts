@@ -134,7 +134,11 @@ async function once<S extends TSchema>(url: URL, schema: S, init: Sent, attemptM
   let status: number;
   let text: string;
   try {
-    const response = await fetch(url, { ...init, redirect: 'error', signal: AbortSignal.timeout(Math.ceil(attemptMs)) });
+    const response = await fetch(url, {
+      ...init,
+      redirect: 'error',
+      signal: AbortSignal.timeout(Math.ceil(attemptMs)),
+    });
     status = response.status;
     text = await response.text();
   } catch (cause) {

@@ -2,6 +2,7 @@ import { test } from 'node:test';
 import { deepStrictEqual, match, ok, strictEqual } from 'node:assert/strict';
 import * as fc from 'fast-check';
 import { Type } from 'typebox';
+import { fault } from '../../protocol/errors.ts';
 import { eventsPerCommandMax, Instance, recordUnitsMax, refusalBounds, type CommandAnswer } from './instance.ts';
 import { machine, table, type Machine } from './machine.ts';
 import { decodeRecord, encodeRecord } from './record.ts';
@@ -233,7 +234,8 @@ test('what a handler throws is told in bounded words, whatever it is', () => {
     throw value;
   };
   const unsayable: unknown = Object.create(null);
-  for (const value of [unsayable, Symbol('s'), undefined, { toString: thrower('again') }]) {
+  const ours = fault('log-damaged', 'only the runtime may say this');
+  for (const value of [unsayable, Symbol('s'), undefined, { toString: thrower('again') }, ours]) {
     strictEqual(codeOf(pair.act(thrower(value))), 'handler-failed');
   }
   const long = pair.act(thrower(new Error('x'.repeat(1_000_000))));
