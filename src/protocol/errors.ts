@@ -48,6 +48,11 @@ export const errorTable = {
     reaction: 'operator',
     title: 'The log of this cell cannot be proven, so it refuses its tenants',
   },
+  'cell-refusing': {
+    status: 503,
+    reaction: 'operator',
+    title: 'The cell cannot serve until somebody corrects what it runs',
+  },
   'workload-down': { status: 503, reaction: 'retry', title: 'The application of this cell is not running' },
 
   // What a machine says.

@@ -25,7 +25,7 @@ describe('gate', () => {
   });
 
   test('G2: a cell that is starting, damaged or stopping refuses everybody, and says why', () => {
-    for (const name of ['cell-not-ready', 'cell-damaged', 'draining'] as const) {
+    for (const name of ['cell-not-ready', 'cell-damaged', 'cell-refusing', 'draining'] as const) {
       const refusal = admit(view(owned(1), { closed: { code: name, why: 'log.db, byte 17' } }), { tenant: acme });
       assert.ok(refusal.kind === 'refused' && refusal.code === name && refusal.why.includes('log.db, byte 17'));
     }

@@ -11,7 +11,7 @@ export type Standing =
   | { readonly state: 'released'; readonly epoch: number; readonly cell: CellName | undefined };
 
 /** Codes with which a whole cell refuses, whoever asks for whichever tenant. */
-export type ClosedCode = 'cell-not-ready' | 'cell-damaged' | 'draining';
+export type ClosedCode = 'cell-not-ready' | 'cell-damaged' | 'cell-refusing' | 'draining';
 
 export interface Closed {
   readonly code: ClosedCode;

@@ -11,6 +11,7 @@ const retryAfterMsOf: Partial<Record<RefusalCode, number>> = {
   'cell-not-ready': 500,
   'cell-behind': 200,
   'cell-damaged': 30_000,
+  'cell-refusing': 30_000,
   'workload-down': 1_000,
   draining: 1_000,
 };

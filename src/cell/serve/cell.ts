@@ -179,7 +179,7 @@ class Cell implements Stoppable {
 
   #settleRefusing(problem: Fault): void {
     if (this.#stopping) return;
-    this.#closed = { code: problem.code === 'log-damaged' ? 'cell-damaged' : 'cell-not-ready', why: problem.message };
+    this.#closed = { code: problem.code === 'log-damaged' ? 'cell-damaged' : 'cell-refusing', why: problem.message };
     this.#report(problem);
   }
 
