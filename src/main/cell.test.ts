@@ -52,6 +52,7 @@ test('a cell process listens, serves what its disk says without a control plane,
       tokenFile: join(folder, 'token'),
       name: 'tokyo-1',
       listen: { host: '127.0.0.1', port: 0 },
+      logExpected: false,
       workloadPort: 40_000 + (process.pid % 20_000),
     }),
   );

@@ -12,11 +12,13 @@ import { endNow } from './parent-watch.ts';
  * channel to the Node that does the work.
  */
 export function onParentGone(listener: () => void): void {
-  if (process.channel === undefined || process.channel === null) return;
-  if (!process.connected) {
+  // A parent that is gone already took the channel with it; only `connected` still tells that there was one.
+  const { connected }: { readonly connected?: boolean } = process;
+  if (connected === false) {
     queueMicrotask(listener);
     return;
   }
+  if (process.channel === undefined || process.channel === null) return;
   process.once('disconnect', listener);
   process.channel.unref();
 }

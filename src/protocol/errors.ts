@@ -98,7 +98,7 @@ export const errorTable = {
   'folder-foreign': {
     status: 409,
     reaction: 'fix-input',
-    title: 'The folder holds something that is not Cellwright data',
+    title: 'The folder holds something else than this process owns',
   },
   'log-damaged': { status: 503, reaction: 'operator', title: 'The log cannot be proven' },
   'machine-unloadable': { status: 500, reaction: 'fix-input', title: 'The machine of the blueprint cannot be loaded' },

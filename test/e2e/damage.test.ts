@@ -220,7 +220,7 @@ describe('damage on disk', { timeout: 300_000 }, () => {
         await eventually(
           `up says what is wrong; stderr: ${up.stderr}`,
           10_000,
-          () => /control/.test(up.stderr) && up.stderr.includes(folder),
+          () => /control (failed|stays down)/.test(up.stderr) && up.stderr.includes(folder),
         );
         assert.equal(await accepts(ports.controlPort), false, 'the control plane stays down');
         if (stopped === 'once it runs') {
