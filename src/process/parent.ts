@@ -13,8 +13,8 @@ import { endNow } from './parent-watch.ts';
  */
 export function onParentGone(listener: () => void): void {
   // A parent that is gone already took the channel with it; only `connected` still tells that there was one.
-  const { connected }: { readonly connected?: boolean } = process;
-  if (connected === false) {
+  const hadChannel = typeof process.connected === 'boolean';
+  if (hadChannel && !process.connected) {
     queueMicrotask(listener);
     return;
   }
