@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { fork, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -77,7 +78,9 @@ test('a cell process listens, serves what its disk says without a control plane,
   t.after(() => second.kill('SIGKILL'));
   const settled = await next(second, 'settled');
   assert.ok(settled.type === 'settled' && settled.state === 'serving', JSON.stringify(settled));
-  const secondEnd = ended(second);
+  const secondEnd = once(second, 'exit');
   second.disconnect();
-  assert.equal(await secondEnd, 0);
+  // An orphan is ended by its thread, unless its own orderly exit was quicker.
+  const [code, signal] = await secondEnd;
+  assert.ok(code === 0 || signal === 'SIGKILL', `${String(code)} ${String(signal)}`);
 });
