@@ -80,13 +80,15 @@ async function runCommands(path: string): Promise<{ readonly perSecond: number; 
 /** The bytes of the log just written, as a plain program would insert them. */
 function runRaw(path: string, source: string, batch: number, pageSize: number): number {
   const read = new DatabaseSync(source, { readOnly: true });
-  const rows = read.prepare('SELECT position, head, payload FROM record ORDER BY position').all();
+  const rows = read.prepare('SELECT position, head, payload, digest FROM record ORDER BY position').all();
   read.close();
-  const records = rows.map((row) => [Number(row['position']), String(row['head']), String(row['payload'])] as const);
+  const records = rows.map(
+    (row) => [Number(row['position']), String(row['head']), String(row['payload']), String(row['digest'])] as const,
+  );
   const database = new DatabaseSync(path);
   database.exec(`PRAGMA page_size = ${pageSize}; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;
-    PRAGMA synchronous = FULL; CREATE TABLE record (position INTEGER PRIMARY KEY, head TEXT, payload TEXT) STRICT;`);
-  const insert = database.prepare('INSERT INTO record VALUES (?, ?, ?)');
+    PRAGMA synchronous = FULL; CREATE TABLE record (position INTEGER PRIMARY KEY, head TEXT, payload TEXT, digest TEXT) STRICT;`);
+  const insert = database.prepare('INSERT INTO record VALUES (?, ?, ?, ?)');
   const started = performance.now();
   for (let i = 0; i < records.length; i += batch) {
     database.exec('BEGIN');

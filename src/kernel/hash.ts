@@ -17,31 +17,42 @@ const c3 = 0x38b34ae5;
 const c4 = 0xa1e38b93;
 const unitsPerBlock = 8;
 
+/** Where texts are written out before they are hashed. Grows to the longest one, and no further than a text may. */
+let scratch = new Uint16Array(4_096);
+
 /** Writes the hash of `text` as four 32-bit lanes into `lanes`. O(length). */
 export function hashInto(text: string, lanes: Int32Array): void {
-  const units = text.length;
-  const blocksEnd = units - (units % unitsPerBlock);
+  const { length } = text;
+  if (length > scratch.length) scratch = new Uint16Array(2 * length);
+  const units = scratch;
+  for (let i = 0; i < length; i++) units[i] = text.charCodeAt(i);
+  hashUnits(units, length, lanes);
+}
+
+/** Writes the hash of the first `length` of `units` as four 32-bit lanes into `lanes`. O(length). */
+export function hashUnits(units: Uint16Array, length: number, lanes: Int32Array): void {
+  const blocksEnd = length - (length % unitsPerBlock);
   let h1 = 0;
   let h2 = 0;
   let h3 = 0;
   let h4 = 0;
   for (let i = 0; i < blocksEnd; i += unitsPerBlock) {
-    h1 ^= scramble(text.charCodeAt(i) | (text.charCodeAt(i + 1) << 16), c1, 15, c2);
+    h1 ^= scramble(word(units, i), c1, 15, c2);
     h1 = (Math.imul(rotate(h1, 19) + h2, 5) + 0x561ccd1b) | 0;
-    h2 ^= scramble(text.charCodeAt(i + 2) | (text.charCodeAt(i + 3) << 16), c2, 16, c3);
+    h2 ^= scramble(word(units, i + 2), c2, 16, c3);
     h2 = (Math.imul(rotate(h2, 17) + h3, 5) + 0x0bcaa747) | 0;
-    h3 ^= scramble(text.charCodeAt(i + 4) | (text.charCodeAt(i + 5) << 16), c3, 17, c4);
+    h3 ^= scramble(word(units, i + 4), c3, 17, c4);
     h3 = (Math.imul(rotate(h3, 15) + h4, 5) + 0x96cd1c35) | 0;
-    h4 ^= scramble(text.charCodeAt(i + 6) | (text.charCodeAt(i + 7) << 16), c4, 18, c1);
+    h4 ^= scramble(word(units, i + 6), c4, 18, c1);
     h4 = (Math.imul(rotate(h4, 13) + h1, 5) + 0x32ac3b17) | 0;
   }
-  const tail = units - blocksEnd;
-  if (tail > 6) h4 ^= scramble(text.charCodeAt(blocksEnd + 6), c4, 18, c1);
-  if (tail > 4) h3 ^= scramble(pair(text, blocksEnd + 4, units), c3, 17, c4);
-  if (tail > 2) h2 ^= scramble(pair(text, blocksEnd + 2, units), c2, 16, c3);
-  if (tail > 0) h1 ^= scramble(pair(text, blocksEnd, units), c1, 15, c2);
+  const tail = length - blocksEnd;
+  if (tail > 6) h4 ^= scramble(units[blocksEnd + 6] ?? 0, c4, 18, c1);
+  if (tail > 4) h3 ^= scramble(pair(units, blocksEnd + 4, length), c3, 17, c4);
+  if (tail > 2) h2 ^= scramble(pair(units, blocksEnd + 2, length), c2, 16, c3);
+  if (tail > 0) h1 ^= scramble(pair(units, blocksEnd, length), c1, 15, c2);
 
-  const bytes = units * 2;
+  const bytes = length * 2;
   h1 ^= bytes;
   h2 ^= bytes;
   h3 ^= bytes;
@@ -61,6 +72,10 @@ export function hashInto(text: string, lanes: Int32Array): void {
   lanes[3] = h4 + h1;
 }
 
+function word(units: Uint16Array, at: number): number {
+  return (units[at] ?? 0) | ((units[at + 1] ?? 0) << 16);
+}
+
 function scramble(word: number, first: number, turn: number, second: number): number {
   return Math.imul(rotate(Math.imul(word, first), turn), second);
 }
@@ -69,8 +84,8 @@ function rotate(word: number, turn: number): number {
   return (word << turn) | (word >>> (32 - turn));
 }
 
-function pair(text: string, at: number, end: number): number {
-  return text.charCodeAt(at) | (at + 1 < end ? text.charCodeAt(at + 1) << 16 : 0);
+function pair(units: Uint16Array, at: number, end: number): number {
+  return (units[at] ?? 0) | (at + 1 < end ? (units[at + 1] ?? 0) << 16 : 0);
 }
 
 function finish(hash: number): number {
@@ -82,8 +97,8 @@ function finish(hash: number): number {
 
 const digits = Uint8Array.from({ length: 16 }, (_, i) => i.toString(16).charCodeAt(0));
 
-function textOf(lanes: Int32Array): string {
-  return `${hashTag}:${laneText(lanes[0])}${laneText(lanes[1])}${laneText(lanes[2])}${laneText(lanes[3])}`;
+function textOf(tag: string, lanes: Int32Array): string {
+  return `${tag}:${laneText(lanes[0])}${laneText(lanes[1])}${laneText(lanes[2])}${laneText(lanes[3])}`;
 }
 
 /** Eight hexadecimal digits. Written out, because every event has a hash and `toString(16)` takes seven times as long. */
@@ -104,7 +119,7 @@ function laneText(lane = 0): string {
 export function hashText(text: string): string {
   const lanes = new Int32Array(4);
   hashInto(text, lanes);
-  return textOf(lanes);
+  return textOf(hashTag, lanes);
 }
 
 /**
@@ -115,35 +130,34 @@ export function hashText(text: string): string {
  * means nothing from then on.
  */
 export class SetHash {
+  readonly #tag: string;
   readonly #sum = new Int32Array(4);
   readonly #added = new Int32Array(4);
   readonly #removed = new Int32Array(4);
 
+  /** `tag` names how entries are written out and hashed. */
+  constructor(tag: string = hashTag) {
+    this.#tag = tag;
+  }
+
   add(entry: string): void {
-    this.replace(undefined, entry);
+    hashInto(entry, this.#added);
+    this.replaceLanes(undefined, this.#added);
   }
 
   remove(entry: string): void {
-    this.replace(entry, undefined);
+    hashInto(entry, this.#removed);
+    this.replaceLanes(this.#removed, undefined);
   }
 
-  /**
-   * Removes one entry and adds another. Whole or not at all, even if the stack overflows in it: everything that
-   * calls comes before the first change.
-   */
-  replace(removed: string | undefined, added: string | undefined): void {
-    const minus = this.#removed;
-    const plus = this.#added;
-    if (removed === undefined) minus.fill(0);
-    else hashInto(removed, minus);
-    if (added === undefined) plus.fill(0);
-    else hashInto(added, plus);
+  /** Removes one entry and adds another, both by their hashes. Calls nothing, so it is whole or not at all. */
+  replaceLanes(removed: Int32Array | undefined, added: Int32Array | undefined): void {
     const sum = this.#sum;
-    for (let i = 0; i < 4; i++) sum[i] = (sum[i] ?? 0) - (minus[i] ?? 0) + (plus[i] ?? 0);
+    for (let i = 0; i < 4; i++) sum[i] = (sum[i] ?? 0) - (removed?.[i] ?? 0) + (added?.[i] ?? 0);
   }
 
-  /** `c1:` and 32 hexadecimal digits; all zero for the empty set. */
+  /** The tag and 32 hexadecimal digits; all zero for the empty set. */
   get text(): string {
-    return textOf(this.#sum);
+    return textOf(this.#tag, this.#sum);
   }
 }

@@ -82,7 +82,7 @@ const CommonBootSchema = Type.Object({
 });
 
 /** Faults that a restart cannot cure, because a person has to look or to choose. */
-const lasting: readonly ErrorCode[] = ['log-damaged', 'folder-newer', 'folder-foreign', 'usage'];
+const lasting: readonly ErrorCode[] = ['log-damaged', 'folder-newer', 'folder-older', 'folder-foreign', 'usage'];
 
 class ProcessLife implements Life {
   log = openLog({ name: 'starting' });

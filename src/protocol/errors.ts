@@ -94,6 +94,7 @@ export const errorTable = {
   'port-in-use': { status: 409, reaction: 'fix-input', title: 'The port is in use' },
   'folder-in-use': { status: 409, reaction: 'fix-input', title: 'The data folder is in use by another process' },
   'folder-unwritable': { status: 403, reaction: 'fix-input', title: 'The data folder cannot be written' },
+  'folder-older': { status: 409, reaction: 'fix-input', title: 'The data is of a version before the first release' },
   'folder-newer': { status: 409, reaction: 'fix-input', title: 'The data folder was written by a newer version' },
   'folder-foreign': {
     status: 409,

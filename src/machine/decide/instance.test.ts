@@ -185,7 +185,7 @@ test('keys are forgotten when their life ends and, the oldest first, above their
   strictEqual(run('b', 104), true);
   strictEqual(run('a', 104), false);
   const replayed = new Instance('t', orders);
-  records.forEach((record, i) => replayed.replay(decodeRecord(i + 1, encodeRecord(i + 1, record))));
+  records.forEach((record, i) => replayed.replay(decodeRecord(i + 1, encodeRecord(i + 1, i, record))));
   strictEqual(replayed.keysHash, instance.keysHash);
   strictEqual(replayed.stateHash, instance.stateHash);
 });
@@ -201,7 +201,7 @@ test('remembered answers are bounded in size too: the oldest go first, the newes
     return answer.repeated;
   };
   run(new Instance('t', orders), 'a', 'nut');
-  const unitsMax = 2 * (records.pop()?.units ?? 0);
+  const unitsMax = 2 * (records.pop()?.payload.length ?? 0);
   const instance = new Instance('t', orders, { lifeMs: 1_000, countMax: 100, unitsMax });
   const replayed = new Instance('t', orders, { lifeMs: 1_000, countMax: 100, unitsMax });
   for (const key of ['a', 'b']) run(instance, key, 'nut');
@@ -210,7 +210,7 @@ test('remembered answers are bounded in size too: the oldest go first, the newes
   strictEqual(run(instance, 'b', 'nut'), true);
   strictEqual(run(instance, 'a', 'nut'), false);
   strictEqual(run(instance, 'b', 'nut'), false);
-  records.forEach((record, i) => replayed.replay(decodeRecord(i + 1, encodeRecord(i + 1, record))));
+  records.forEach((record, i) => replayed.replay(decodeRecord(i + 1, encodeRecord(i + 1, i, record))));
   strictEqual(replayed.keysHash, instance.keysHash);
   const { length } = records;
   for (const each of [instance, replayed]) {

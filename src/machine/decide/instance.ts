@@ -5,11 +5,11 @@ import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import { limits } from '../../protocol/limits.ts';
 import type { CommandContext, Refusal } from './define.ts';
-import { fingerprintOf, IdempotencyKeys, type KeyLimits, type RememberedAnswer } from './keys.ts';
+import { IdempotencyKeys, type KeyLimits, type RememberedAnswer } from './keys.ts';
 import type { CompiledCommand, Machine } from './machine.ts';
-import { encodePayload, type EventEntry, type LogRecord, type Outcome } from './record.ts';
+import { decodePayload, encodePayload, type EventEntry, type LogRecord, type Outcome } from './record.ts';
 import { TableSet } from './tables.ts';
-import { isPlainObject, isThenable, messageOf } from './value.ts';
+import { canonical, isPlainObject, isThenable, messageOf } from './value.ts';
 
 /** How many events one command may return. */
 export const eventsPerCommandMax = 10_000;
@@ -19,6 +19,8 @@ export const recordUnitsMax = 64 * 1024 * 1024;
 
 /** How long the texts of a refusal may be, in UTF-16 code units. */
 export const refusalBounds = { codeLengthMax: 128, messageLengthMax: 65_536, fieldLengthMax: 1_024 } as const;
+
+const noContext = Object.freeze({});
 
 const RefusedSchema = Type.Object({ code: Type.String(), message: Type.String(), field: Type.Optional(Type.String()) });
 const refusedShape = Compile(RefusedSchema);
@@ -56,8 +58,6 @@ export interface CommandRequest {
 export interface Decision {
   readonly answer: CommandAnswer;
   readonly record: LogRecord | undefined;
-  /** The record's payload as a log holds it; empty without a record. */
-  readonly payload: string;
 }
 
 /**
@@ -132,7 +132,7 @@ export class Instance {
     }
     if (key !== undefined) {
       const earlier = this.#answerEarlier(key, name, input, nowMs);
-      if (earlier !== undefined) return { answer: earlier, record: undefined, payload: '' };
+      if (earlier !== undefined) return { answer: earlier, record: undefined };
     }
     const seqBefore = this.#seq;
     const hashes = [this.#stateHash];
@@ -141,7 +141,7 @@ export class Instance {
     try {
       outcome = this.#decide(name, command, input, nowMs, hashes);
       if (key !== undefined || (outcome.kind === 'accepted' && outcome.events.length > 0)) {
-        payload = encodePayload({ command: name, input, key, outcome });
+        payload = encodePayload({ command: name, input, key, outcome, context: noContext });
         if (payload.length > recordUnitsMax) {
           throw new RangeError(`input and events come to ${payload.length} characters, more than ${recordUnitsMax}`);
         }
@@ -158,13 +158,14 @@ export class Instance {
       this.#undo();
       hashes.length = 1;
     }
-    const remembered = { atMs: nowMs, seqBefore, stateHash: this.#stateHash, outcome, units: payload.length };
-    if (payload === '') return { answer: answerOf(remembered, false), record: undefined, payload };
+    const { stateHash } = this;
+    const answer = answerOf(outcome, seqBefore, stateHash, false);
+    if (payload === '') return { answer, record: undefined };
 
-    if (key !== undefined) this.#keys.remember(key, { ...remembered, fingerprint: fingerprintOf(name, input) });
+    if (key !== undefined) this.#keys.remember(key, { atMs: nowMs, seqBefore, stateHash, payload });
     const keysForgotten = this.#keys.expire(nowMs);
     return {
-      answer: answerOf(remembered, false),
+      answer,
       record: {
         instance: this.name,
         machine: this.machine.name,
@@ -178,9 +179,9 @@ export class Instance {
         input,
         key,
         outcome,
-        units: payload.length,
+        context: noContext,
+        payload,
       },
-      payload,
     };
   }
 
@@ -239,12 +240,10 @@ export class Instance {
     this.#tables.keep();
     if (record.key !== undefined) {
       this.#keys.remember(record.key, {
-        fingerprint: fingerprintOf(record.command, record.input),
         atMs: record.now,
         seqBefore: record.seqBefore,
         stateHash: this.#stateHash,
-        outcome,
-        units: record.units,
+        payload: record.payload,
       });
     }
     this.#keys.forget(record.keysForgotten);
@@ -262,7 +261,10 @@ export class Instance {
     }
     const earlier = this.#keys.find(key, nowMs);
     if (earlier === undefined) return undefined;
-    if (earlier.fingerprint === fingerprintOf(command, input)) return answerOf(earlier, true);
+    const first = decodePayload(0, earlier.payload);
+    if (first.command === command && canonical([first.input]) === canonical([input])) {
+      return answerOf(first.outcome, earlier.seqBefore, earlier.stateHash, true);
+    }
     const message = 'This idempotency key was used with another command or input; choose a new key';
     const reused = fault('idempotency-key-reused', message, { field: 'Idempotency-Key' });
     return { kind: 'rejected', fault: reused, repeated: false };
@@ -393,8 +395,7 @@ function hearsPromise(value: unknown): boolean {
   return true;
 }
 
-function answerOf(remembered: Omit<RememberedAnswer, 'fingerprint' | 'units'>, repeated: boolean): CommandAnswer {
-  const { outcome, seqBefore, stateHash } = remembered;
+function answerOf(outcome: Outcome, seqBefore: number, stateHash: string, repeated: boolean): CommandAnswer {
   if (outcome.kind === 'refused') {
     const { code, message, reason, field } = outcome;
     return {
@@ -404,12 +405,13 @@ function answerOf(remembered: Omit<RememberedAnswer, 'fingerprint' | 'units'>, r
       repeated,
     };
   }
+  assert(outcome.kind === 'accepted', 'an upgrade answers no command');
   const events = outcome.events.map(({ type, data }, i) => ({ seq: seqBefore + i + 1, type, data }));
   return { kind: 'accepted', seq: seqBefore + events.length, events, stateHash, repeated };
 }
 
 function rejected(error: Fault): Decision {
-  return { answer: { kind: 'rejected', fault: error, repeated: false }, record: undefined, payload: '' };
+  return { answer: { kind: 'rejected', fault: error, repeated: false }, record: undefined };
 }
 
 /** For what our own checks throw: their faults say already what is wrong. */

@@ -1,7 +1,6 @@
-import { hashText, SetHash } from '../../kernel/hash.ts';
+import { SetHash } from '../../kernel/hash.ts';
 import { limits } from '../../protocol/limits.ts';
-import type { Outcome } from './record.ts';
-import { canonical } from './value.ts';
+import { hashValueInto, valueHashTag } from './value-hash.ts';
 
 export interface KeyLimits {
   readonly lifeMs: number;
@@ -16,22 +15,14 @@ export const keyLimits: KeyLimits = {
   unitsMax: 32 * 1024 * 1024,
 };
 
-/** The first answer to a command that came with a key. */
+/** The first answer to a command that came with a key, as the log holds it: texts cost the collector of garbage little. */
 export interface RememberedAnswer {
-  /** Of command and input: the same key with another fingerprint is refused. */
-  readonly fingerprint: string;
   readonly atMs: number;
   /** Events of the instance before the command. */
   readonly seqBefore: number;
   readonly stateHash: string;
-  readonly outcome: Outcome;
-  /** What it counts for in the bound of what is remembered. */
-  readonly units: number;
-}
-
-/** What makes two requests with one key the same request. */
-export function fingerprintOf(command: string, input: unknown): string {
-  return hashText(command + canonical([input]));
+  /** Payload of its record: the same key with another command or input is refused. */
+  readonly payload: string;
 }
 
 /**
@@ -41,7 +32,8 @@ export function fingerprintOf(command: string, input: unknown): string {
  */
 export class IdempotencyKeys {
   readonly #keys = new Map<string, RememberedAnswer>();
-  readonly #hash = new SetHash();
+  readonly #hash = new SetHash(valueHashTag);
+  readonly #lanes = new Int32Array(4);
   readonly #limits: KeyLimits;
   #units = 0;
   #text: string | undefined;
@@ -67,13 +59,13 @@ export class IdempotencyKeys {
   remember(key: string, answer: RememberedAnswer): void {
     const before = this.#keys.get(key);
     if (before !== undefined) {
-      this.#hash.remove(entryOf(key, before));
+      this.#hash.replaceLanes(this.#hashOf(key, before), undefined);
       this.#keys.delete(key);
-      this.#units -= before.units;
+      this.#units -= before.payload.length;
     }
     this.#keys.set(key, answer);
-    this.#hash.add(entryOf(key, answer));
-    this.#units += answer.units;
+    this.#hash.replaceLanes(undefined, this.#hashOf(key, answer));
+    this.#units += answer.payload.length;
     this.#text = undefined;
   }
 
@@ -87,7 +79,7 @@ export class IdempotencyKeys {
       const tooMany = left > countMax || (units > unitsMax && left > 1);
       if (!tooMany && !this.#ended(answer, nowMs)) break;
       count += 1;
-      units -= answer.units;
+      units -= answer.payload.length;
     }
     this.forget(count);
     return count;
@@ -100,17 +92,23 @@ export class IdempotencyKeys {
       if (left === 0) return;
       left -= 1;
       this.#keys.delete(key);
-      this.#hash.remove(entryOf(key, answer));
-      this.#units -= answer.units;
+      this.#hash.replaceLanes(this.#hashOf(key, answer), undefined);
+      this.#units -= answer.payload.length;
       this.#text = undefined;
     }
+  }
+
+  /** Every key with its answer, the oldest first. */
+  entries(): IterableIterator<[string, RememberedAnswer]> {
+    return this.#keys.entries();
   }
 
   #ended(answer: RememberedAnswer, nowMs: number): boolean {
     return answer.atMs + this.#limits.lifeMs <= nowMs;
   }
-}
 
-function entryOf(key: string, answer: RememberedAnswer): string {
-  return `${key.length}:${key}${answer.fingerprint}${answer.atMs};${answer.seqBefore};${answer.stateHash}${answer.outcome.kind}`;
+  #hashOf(key: string, { atMs, seqBefore, stateHash, payload }: RememberedAnswer): Int32Array {
+    hashValueInto(key, [atMs, seqBefore, stateHash, payload], this.#lanes);
+    return this.#lanes;
+  }
 }

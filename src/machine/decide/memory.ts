@@ -44,8 +44,9 @@ class Memory implements MemoryInstance {
   }
 
   execute(command: string, input: unknown, options: { readonly idempotencyKey?: string } = {}): CommandAnswer {
-    const { answer, record, payload } = this.#instance.execute({ command, input, ...options }, this.#nowMs);
-    if (record !== undefined) this.#texts.push(encodeRecord(this.#texts.length + 1, record, payload));
+    const { answer, record } = this.#instance.execute({ command, input, ...options }, this.#nowMs);
+    const { length } = this.#texts;
+    if (record !== undefined) this.#texts.push(encodeRecord(length + 1, length, record));
     return answer;
   }
 

@@ -1,5 +1,6 @@
 import { Type, type Static } from 'typebox';
 import { Compile } from 'typebox/compile';
+import { unreachable } from '../../kernel/assert.ts';
 import { fault } from '../../protocol/errors.ts';
 
 /**
@@ -21,7 +22,21 @@ export type Outcome =
       readonly message: string;
       readonly reason: string | undefined;
       readonly field: string | undefined;
-    };
+    }
+  /** Not a command: the machine evolves differently from this version on. Its two hashes are the state's under both. */
+  | { readonly kind: 'upgraded'; readonly fromVersion: number };
+
+/** What else must be known to decide a command again. Empty for most. */
+export interface RecordContext {
+  /** Where `ctx.random` and `ctx.id` began, if the command used them. */
+  readonly seed?: string;
+  /** The timer that fired, if no client sent the command. */
+  readonly timer?: string;
+  /** Invariants in shadow mode that this command broke. */
+  readonly shadow?: readonly string[];
+  /** Refusals of the instance since its record before that were not recorded, because they came too fast. */
+  readonly skipped?: number;
+}
 
 export interface LogRecord {
   readonly instance: string;
@@ -41,8 +56,16 @@ export interface LogRecord {
   readonly input: unknown;
   readonly key: string | undefined;
   readonly outcome: Outcome;
-  /** Length of its payload, in UTF-16 code units: what it costs to keep. */
-  readonly units: number;
+  readonly context: RecordContext;
+  /** Command, input, key, outcome and context as they are written: `encodePayload` of them. */
+  readonly payload: string;
+}
+
+/** A record where it stands in a log. */
+export interface PlacedRecord extends LogRecord {
+  readonly position: number;
+  /** Position of the record of the same instance before it; 0 for its first. */
+  readonly previous: number;
 }
 
 /** A record as it is written: `head` proves it, `payload` says what it was and is covered by its own digest. */
@@ -51,12 +74,13 @@ export interface RecordText {
   readonly payload: string;
 }
 
-const headTag = 'h1 ';
-const payloadTag = 'p1 ';
+const headTag = 'h2 ';
+const payloadTag = 'p2 ';
 
 const Count = Type.Integer({ minimum: 0 });
 const HeadSchema = Type.Tuple([
   Count, // position
+  Count, // position of the instance's record before
   Type.String(), // instance
   Type.String(), // machine
   Type.Integer({ minimum: 1 }), // machine version
@@ -66,58 +90,103 @@ const HeadSchema = Type.Tuple([
   Count, // keys forgotten
   Type.String(), // keys hash
 ]);
-const PayloadSchema = Type.Tuple([
-  Type.String(), // command
-  Type.Unknown(), // input
-  Type.Union([Type.String(), Type.Null()]), // idempotency key
-  Type.Union([
-    Type.Array(Type.Tuple([Type.String(), Type.Unknown()])),
-    Type.Object({
-      code: Type.Union([Type.Literal('command-refused'), Type.Literal('invariant-violated')]),
-      message: Type.String(),
-      reason: Type.Optional(Type.String()),
-      field: Type.Optional(Type.String()),
-    }),
-  ]),
+const OutcomeSchema = Type.Union([
+  Type.Array(Type.Tuple([Type.String(), Type.Unknown()])),
+  Type.Object({
+    code: Type.Union([Type.Literal('command-refused'), Type.Literal('invariant-violated')]),
+    message: Type.String(),
+    reason: Type.Optional(Type.String()),
+    field: Type.Optional(Type.String()),
+  }),
+  Type.Object({ upgradedFrom: Type.Integer({ minimum: 1 }) }),
+]);
+const ContextSchema = Type.Object(
+  {
+    seed: Type.Optional(Type.String()),
+    timer: Type.Optional(Type.String()),
+    shadow: Type.Optional(Type.Array(Type.String())),
+    skipped: Type.Optional(Count),
+  },
+  { additionalProperties: false },
+);
+const KeySchema = Type.Union([Type.String(), Type.Null()]);
+const PayloadSchema = Type.Union([
+  Type.Tuple([Type.String(), Type.Unknown(), KeySchema, OutcomeSchema]),
+  Type.Tuple([Type.String(), Type.Unknown(), KeySchema, OutcomeSchema, ContextSchema]),
 ]);
 const head = Compile(HeadSchema);
 const payload = Compile(PayloadSchema);
 
-type PayloadParts = Pick<LogRecord, 'command' | 'input' | 'key' | 'outcome'>;
+/** What a payload says. */
+export type PayloadParts = Pick<LogRecord, 'command' | 'input' | 'key' | 'outcome' | 'context'>;
+
+const noContext: RecordContext = Object.freeze({});
 
 /** Writes the part of a record that says what it was. */
-export function encodePayload({ command, input, key, outcome }: PayloadParts): string {
-  const what =
-    outcome.kind === 'accepted'
-      ? outcome.events.map(({ type, data }) => [type, data])
-      : { code: outcome.code, message: outcome.message, reason: outcome.reason, field: outcome.field };
-  return payloadTag + JSON.stringify([command, input, key ?? null, what]);
+export function encodePayload({ command, input, key, outcome, context }: PayloadParts): string {
+  const what = outcomeText(outcome);
+  const said = context === noContext || Object.keys(context).length === 0;
+  return (
+    payloadTag +
+    JSON.stringify(said ? [command, input, key ?? null, what] : [command, input, key ?? null, what, context])
+  );
 }
 
-/** The texts of a record. `payload` is what `encodePayload` made of it, if that was needed before. */
-export function encodeRecord(position: number, record: LogRecord, payload: string = encodePayload(record)): RecordText {
+function outcomeText(outcome: Outcome): unknown {
+  switch (outcome.kind) {
+    case 'accepted':
+      return outcome.events.map(({ type, data }) => [type, data]);
+    case 'refused':
+      return { code: outcome.code, message: outcome.message, reason: outcome.reason, field: outcome.field };
+    case 'upgraded':
+      return { upgradedFrom: outcome.fromVersion };
+    default:
+      return unreachable(outcome, 'an outcome is of one of three kinds');
+  }
+}
+
+/** Reads a payload back. Fault `log-damaged` if it is not one that `encodePayload` writes. */
+export function decodePayload(position: number, text: string): PayloadParts {
+  const [command, input, key, what, context] = parse(
+    position,
+    'payload',
+    payloadTag,
+    text,
+    (value): value is Static<typeof PayloadSchema> => payload.Check(value),
+  );
+  return { command, input, key: key ?? undefined, outcome: outcomeOf(what), context: context ?? noContext };
+}
+
+function outcomeOf(what: Static<typeof OutcomeSchema>): Outcome {
+  if (Array.isArray(what)) return { kind: 'accepted', events: what.map(([type, data]) => ({ type, data })) };
+  if ('upgradedFrom' in what) return { kind: 'upgraded', fromVersion: what.upgradedFrom };
+  return { kind: 'refused', code: what.code, message: what.message, reason: what.reason, field: what.field };
+}
+
+/** The texts of a record at a position. `previous` is the position of the instance's record before, 0 if none. */
+export function encodeRecord(position: number, previous: number, record: LogRecord): RecordText {
   let hashes = '';
   for (const hash of record.hashes) hashes += hashes === '' ? `"${hash}"` : `,"${hash}"`;
   return {
     head:
-      `${headTag}[${position},${JSON.stringify(record.instance)},"${record.machine}",${record.machineVersion},` +
-      `${record.now},${record.seqBefore},[${hashes}],${record.keysForgotten},"${record.keysHash}"]`,
-    payload,
+      `${headTag}[${position},${previous},${JSON.stringify(record.instance)},"${record.machine}",` +
+      `${record.machineVersion},${record.now},${record.seqBefore},[${hashes}],${record.keysForgotten},"${record.keysHash}"]`,
+    payload: record.payload,
   };
 }
 
 /** Reads a record back. Fault `log-damaged` if a text is not one that `encodeRecord` writes. */
-export function decodeRecord(position: number, text: RecordText): LogRecord {
+export function decodeRecord(position: number, text: RecordText): PlacedRecord {
   const h = parse(position, 'head', headTag, text.head, (value): value is Static<typeof HeadSchema> =>
     head.Check(value),
   );
-  const p = parse(position, 'payload', payloadTag, text.payload, (value): value is Static<typeof PayloadSchema> =>
-    payload.Check(value),
-  );
-  const [at, instance, machine, machineVersion, now, seqBefore, hashes, keysForgotten, keysHash] = h;
+  const [at, previous, instance, machine, machineVersion, now, seqBefore, hashes, keysForgotten, keysHash] = h;
   if (at !== position) throw damaged(position, `its head says that it is record ${at}`);
-  const [command, input, key, what] = p;
+  if (previous >= position) throw damaged(position, `its head says that record ${previous} came before it`);
+  const { command, input, key, outcome, context } = decodePayload(position, text.payload);
   return {
+    position,
+    previous,
     instance,
     machine,
     machineVersion,
@@ -128,11 +197,10 @@ export function decodeRecord(position: number, text: RecordText): LogRecord {
     keysHash,
     command,
     input,
-    key: key ?? undefined,
-    outcome: Array.isArray(what)
-      ? { kind: 'accepted', events: what.map(([type, data]) => ({ type, data })) }
-      : { kind: 'refused', code: what.code, message: what.message, reason: what.reason, field: what.field },
-    units: text.payload.length,
+    key,
+    outcome,
+    context,
+    payload: text.payload,
   };
 }
 

@@ -1,7 +1,8 @@
 import sortedBtree from 'sorted-btree';
 import { SetHash } from '../../kernel/hash.ts';
 import type { RowChange, ScanRange, TableView, TableWriter } from './define.ts';
-import { canonical, compareCodeUnits, copyPlain, isPlainObject, type PlainObject } from './value.ts';
+import { compareCodeUnits, copyPlain, isPlainObject, type PlainObject } from './value.ts';
+import { hashValueInto, valueHashTag } from './value-hash.ts';
 
 const OrderedKeys = sortedBtree.default;
 
@@ -40,7 +41,9 @@ interface Change extends RowChange {
 export class TableSet {
   readonly views: Readonly<Record<string, TableView<PlainObject>>>;
   readonly writers: Readonly<Record<string, TableWriter<PlainObject>>>;
-  readonly #hash = new SetHash();
+  readonly #hash = new SetHash(valueHashTag);
+  readonly #removed = new Int32Array(4);
+  readonly #added = new Int32Array(4);
   #journal: Change[] = [];
   #evolving = false;
 
@@ -89,7 +92,7 @@ export class TableSet {
       const change = this.#journal[i];
       if (change === undefined) continue;
       const { store, key, row, previous, hashed, done } = change;
-      if (hashed) this.#hash.replace(store.textOf(row), store.textOf(previous));
+      if (hashed) this.#rehash(store, row, previous);
       store.put(key, row, previous);
       if (!done) store.reorder();
     }
@@ -104,15 +107,27 @@ export class TableSet {
     }
     this.#assertWhole();
     const previous = store.rows.get(key);
-    const removed = store.textOf(previous);
-    const added = store.textOf(row);
+    if (previous !== undefined) store.hashInto(previous, this.#removed);
+    if (row !== undefined) store.hashInto(row, this.#added);
     const change: Change = { store, table: store.shape.name, key, previous, row, hashed: false, done: false };
     // Into the journal before anything changes, so that whatever happens from here on can be taken back.
     this.#journal.push(change);
-    this.#hash.replace(removed, added);
+    this.#hash.replaceLanes(
+      previous === undefined ? undefined : this.#removed,
+      row === undefined ? undefined : this.#added,
+    );
     change.hashed = true;
     store.put(key, previous, row);
     change.done = true;
+  }
+
+  #rehash(store: TableStore, removed: PlainObject | undefined, added: PlainObject | undefined): void {
+    if (removed !== undefined) store.hashInto(removed, this.#removed);
+    if (added !== undefined) store.hashInto(added, this.#added);
+    this.#hash.replaceLanes(
+      removed === undefined ? undefined : this.#removed,
+      added === undefined ? undefined : this.#added,
+    );
   }
 
   /** A handler may catch the overflow that interrupted a change; the event must fail all the same. */
@@ -138,9 +153,9 @@ class TableStore {
     this.keys = shape.ordered ? new OrderedKeys<string, undefined>(undefined, compareCodeUnits) : undefined;
   }
 
-  /** What a row counts for in the hash. */
-  textOf(row: PlainObject | undefined): string | undefined {
-    return row === undefined ? undefined : this.#prefix + canonical(row);
+  /** What a row counts for in the hash of the state. */
+  hashInto(row: PlainObject, lanes: Int32Array): void {
+    hashValueInto(this.#prefix, row, lanes);
   }
 
   /** Makes the order of keys anew from the rows, if a change of it was interrupted. O(n log n). */

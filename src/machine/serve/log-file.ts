@@ -13,16 +13,21 @@ import { createMark, MarkWriter, readMark, syncFolder, type Mark } from './mark.
  * thread only. `docs/log-format.md` specifies tables, chain and mark.
  */
 
-export const logFormat = 1;
+export const logFormat = 2;
 
 /** Chain before the first record: names the owner, so that no record proves anything in another's log. */
 export function chainStart(owner: string): string {
   return hash('sha256', `cellwright-log ${logFormat}\n${owner}`);
 }
 
+/** What stands for a payload in the chain, so that the payload can be erased and the chain still be proven. */
+export function digestOf(payload: string): string {
+  return hash('sha256', payload, 'base64');
+}
+
 /** Chain of a record: SHA-256 over the chain before it, its head, and the digest of its payload. */
-export function chainOf(previous: string, text: RecordText): string {
-  return hash('sha256', `${previous}\n${hash('sha256', text.payload)}\n${text.head}`);
+export function chainOf(previous: string, head: string, digest: string): string {
+  return hash('sha256', `${previous}\n${digest}\n${head}`);
 }
 
 export interface LogFiles {
@@ -93,7 +98,7 @@ export function createIfMissing(files: LogFiles, { owner, mustExist }: LogIdenti
     const database = new DatabaseSync(temporary);
     database.exec(`PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
       CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-      CREATE TABLE record (position INTEGER PRIMARY KEY, head TEXT NOT NULL, payload TEXT, chain TEXT) STRICT;
+      CREATE TABLE record (position INTEGER PRIMARY KEY, head TEXT NOT NULL, payload TEXT, digest TEXT NOT NULL, chain TEXT) STRICT;
       INSERT INTO meta VALUES ('format', '${logFormat}');`);
     database.prepare("INSERT INTO meta VALUES ('owner', ?)").run(owner);
     database.close();
@@ -145,7 +150,9 @@ export class LogProof {
       const check = database.prepare('PRAGMA quick_check(1)').get();
       const verdict = Object.values(check ?? {})[0];
       if (verdict !== 'ok') throw damaged(files, `${files.database} is damaged: ${String(verdict)}`);
-      this.#rows = database.prepare('SELECT position, head, payload, chain FROM record ORDER BY position').iterate();
+      this.#rows = database
+        .prepare('SELECT position, head, payload, digest, chain FROM record ORDER BY position')
+        .iterate();
     } catch (thrown) {
       database?.close();
       const refused = asOpenFault(files, thrown);
@@ -215,6 +222,12 @@ export class LogProof {
       const message = `${this.#files.database} has format ${format}, this version of Cellwright reads up to ${logFormat}; run a newer one`;
       throw fault('folder-newer', message, { field: this.#files.database });
     }
+    if (format === 1) {
+      const message = `${this.#files.database} has format 1, of versions before the first release, which this one does not read`;
+      throw fault('folder-older', `${message}; run the version that wrote it, or start empty`, {
+        field: this.#files.database,
+      });
+    }
     if (format !== logFormat) throw damaged(this.#files, `${this.#files.database} names no format that ever was`);
   }
 
@@ -234,13 +247,18 @@ export class LogProof {
   }
 
   #prove(row: Record<string, unknown>): StoredRecord {
-    const { position, head, payload, chain } = row;
+    const { position, head, payload, digest, chain } = row;
     const expected = this.#position + 1;
-    if (position !== expected || typeof head !== 'string' || typeof payload !== 'string') {
-      throw damaged(this.#files, `Record ${expected} of ${this.#files.database} is missing or malformed`);
+    if (
+      position !== expected ||
+      typeof head !== 'string' ||
+      typeof payload !== 'string' ||
+      digest !== digestOf(payload)
+    ) {
+      throw damaged(this.#files, `Record ${expected} of ${this.#files.database} is missing or was changed`);
     }
     const record = { position: expected, head, payload };
-    this.#chain = chainOf(this.#chain, record);
+    this.#chain = chainOf(this.#chain, head, digest);
     this.#position = expected;
     if (chain !== null) {
       if (chain !== this.#chain) {
@@ -265,6 +283,7 @@ export class LogProof {
 }
 
 const rowsPerInsert = 32;
+const columns = 5;
 
 /** A proven log, open for appending. */
 export class LogWriter {
@@ -303,9 +322,9 @@ export class LogWriter {
       throw asOpenFault(files, thrown);
     }
     this.#database = database;
-    const values = Array.from({ length: rowsPerInsert }, () => '(?, ?, ?, ?)').join(', ');
+    const values = Array.from({ length: rowsPerInsert }, () => '(?, ?, ?, ?, ?)').join(', ');
     this.#insertMany = database.prepare(`INSERT INTO record VALUES ${values}`);
-    this.#insertOne = database.prepare('INSERT INTO record VALUES (?, ?, ?, ?)');
+    this.#insertOne = database.prepare('INSERT INTO record VALUES (?, ?, ?, ?, ?)');
     this.#select = database.prepare('SELECT head, payload FROM record WHERE position = ?');
   }
 
@@ -315,16 +334,18 @@ export class LogWriter {
     const rows: (string | number | null)[] = [];
     this.#database.exec('BEGIN IMMEDIATE');
     for (let i = 0; i < heads.length; i++) {
-      const text = { head: heads[i] ?? '', payload: payloads[i] ?? '' };
-      chain = chainOf(chain, text);
+      const head = heads[i] ?? '';
+      const payload = payloads[i] ?? '';
+      const digest = digestOf(payload);
+      chain = chainOf(chain, head, digest);
       position += 1;
-      rows.push(position, text.head, text.payload, i === heads.length - 1 ? chain : null);
-      if (rows.length === rowsPerInsert * 4) {
+      rows.push(position, head, payload, digest, i === heads.length - 1 ? chain : null);
+      if (rows.length === rowsPerInsert * columns) {
         this.#insertMany.run(...rows);
         rows.length = 0;
       }
     }
-    for (let i = 0; i < rows.length; i += 4) this.#insertOne.run(...rows.slice(i, i + 4));
+    for (let i = 0; i < rows.length; i += columns) this.#insertOne.run(...rows.slice(i, i + columns));
     this.#database.exec('COMMIT');
     this.#last = { position, chain };
     this.#mark.write(this.#last);

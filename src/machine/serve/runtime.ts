@@ -160,7 +160,7 @@ class HostRuntime implements Runtime {
     let decision: Decision;
     try {
       decision = hosted.instance.execute(request, now);
-      if (decision.record !== undefined) this.#append(hosted, decision.record, decision.payload);
+      if (decision.record !== undefined) this.#append(hosted, decision.record);
     } catch (thrown) {
       // What is in memory is not what the log says any more; a new start replays what the log says.
       const reason = asFault(thrown);
@@ -280,9 +280,9 @@ class HostRuntime implements Runtime {
     note(hosted, position, record);
   }
 
-  #append(hosted: Hosted, record: LogRecord, payload: string): void {
+  #append(hosted: Hosted, record: LogRecord): void {
     const position = this.#commit.appended + 1;
-    const text = encodeRecord(position, record, payload);
+    const text = encodeRecord(position, hosted.position, record);
     this.#lastNow = record.now;
     note(hosted, position, record);
     const entry = { hosted, record, text };
