@@ -22,7 +22,7 @@ import { isAhead, isGap } from '../decide/position.ts';
 import { KeptDesired } from './desired.ts';
 import { openDoor, type Application, type Door } from './door.ts';
 import { InFlight } from './in-flight.ts';
-import { loadMachine } from './load-machine.ts';
+import { loadMachine } from '../../machine/serve/load-machine.ts';
 import { machineApplication } from './machine-application.ts';
 import { Ownership } from './ownership.ts';
 import { workloadApplication } from './workload-application.ts';

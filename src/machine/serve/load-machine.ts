@@ -5,7 +5,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import type { MachineSource } from '../../protocol/resources.ts';
-import { isMachine, type Machine } from '../../machine/decide/machine.ts';
+import { isMachine, type Machine } from '../decide/machine.ts';
 
 /** The library that a machine gets when it imports `cellwright`: this one, wherever its file lies. */
 const library = new URL(`../../index${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url).href;
