@@ -53,6 +53,11 @@ export const errorTable = {
     reaction: 'operator',
     title: 'The cell cannot serve until somebody corrects what it runs',
   },
+  'tenant-quarantined': {
+    status: 503,
+    reaction: 'operator',
+    title: 'The state of this tenant does not follow from its records, so it is refused',
+  },
   'workload-down': { status: 503, reaction: 'retry', title: 'The application of this cell is not running' },
 
   // What a machine says.
