@@ -3,6 +3,7 @@
  * is reached through the command line and HTTP.
  */
 export { machine, table, isMachine, type Machine } from './machine/decide/machine.ts';
+export { upcast, type RetiredEvent, type Upcaster, type Upcasters } from './machine/decide/versions.ts';
 export type {
   CommandContext,
   CommandDefinition,

@@ -1,4 +1,5 @@
 import type { Static, TObject, TSchema } from 'typebox';
+import type { RetiredEvent, Upcasters } from './versions.ts';
 
 /**
  * What the author of a machine writes. Plain objects, so that every type is inferred from the
@@ -71,6 +72,8 @@ export interface CommandDefinition<T extends Tables, E extends Schemas, Input ex
 export interface EventDefinition<T extends Tables, Data extends TSchema> {
   readonly data: Data;
   readonly evolve: (state: WriterOf<T>, data: Static<Data>) => void;
+  /** Brings data that older versions recorded to the present schema, one version at a time. */
+  readonly upcast?: Upcasters;
 }
 export interface QueryDefinition<T extends Tables, Input extends TSchema> {
   readonly input: Input;
@@ -92,4 +95,8 @@ export interface MachineDefinition<T extends Tables, E extends Schemas, C extend
   readonly commands: { readonly [K in keyof C]: CommandDefinition<NoInfer<T>, NoInfer<E>, C[K]> };
   readonly queries?: { readonly [K in keyof Q]: QueryDefinition<NoInfer<T>, Q[K]> };
   readonly invariants?: Readonly<Record<string, Invariant<NoInfer<T>>>>;
+  /** Events that only older versions recorded. */
+  readonly retired?: Readonly<Record<string, RetiredEvent<EventOf<NoInfer<E>>>>>;
+  /** Versions from which on `evolve` leads to other states than before, each with the reason. */
+  readonly changes?: Readonly<Record<number, string>>;
 }

@@ -4,11 +4,13 @@ import { assert } from '../../kernel/assert.ts';
 import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import { limits } from '../../protocol/limits.ts';
+import type { StateRows } from './compare.ts';
 import type { CommandContext, Refusal } from './define.ts';
+import { Drifted, type Drift } from './drift.ts';
 import { IdempotencyKeys, type KeyLimits, type RememberedAnswer } from './keys.ts';
 import type { CompiledCommand, Machine } from './machine.ts';
 import { decodePayload, encodePayload, type EventEntry, type LogRecord, type Outcome } from './record.ts';
-import { TableSet } from './tables.ts';
+import { TableSet, type RowEffect } from './tables.ts';
 import { canonical, isPlainObject, isThenable, messageOf } from './value.ts';
 
 /** How many events one command may return. */
@@ -21,6 +23,9 @@ export const recordUnitsMax = 64 * 1024 * 1024;
 export const refusalBounds = { codeLengthMax: 128, messageLengthMax: 65_536, fieldLengthMax: 1_024 } as const;
 
 const noContext = Object.freeze({});
+
+/** What the record of an upgrade names as its command. */
+const upgradeCommand = '$upgrade';
 
 const RefusedSchema = Type.Object({ code: Type.String(), message: Type.String(), field: Type.Optional(Type.String()) });
 const refusedShape = Compile(RefusedSchema);
@@ -71,6 +76,8 @@ export class Instance {
   readonly #keys: IdempotencyKeys;
   #seq = 0;
   #stateHash: string;
+  /** The state hash that the last record left, where it is not this state's: its version evolved differently. */
+  #recorded: { readonly hash: string; readonly version: number } | undefined;
   /** Set while a command runs. It stays set if one ended in a way that leaves the state unknown. */
   #running = false;
 
@@ -116,6 +123,7 @@ export class Instance {
 
   #assertSettled(): void {
     assert(!this.#running, 'a handler cannot use its own instance, nor anybody one whose last command was interrupted');
+    assert(this.#recorded === undefined, 'a changed evolve is recorded before anybody sees the state that it leads to');
   }
 
   #execute(request: CommandRequest, nowMs: number): Decision {
@@ -209,45 +217,154 @@ export class Instance {
   }
 
   /**
-   * Brings the state forward by one record without deciding again, and checks every hash on the way.
+   * Brings the state forward by one record without deciding again, and checks every hash on the way, unless the record
+   * is of a version that evolved differently, as the machine declares. `effects` is told what was done to which row.
    * Fault `log-damaged`: the record does not follow from this state, or the machine evolves differently now.
+   * Fault `machine-unloadable`: it is of another machine, or of a newer version.
    */
-  replay(record: LogRecord): void {
+  replay(record: LogRecord, effects?: (done: readonly RowEffect[]) => void): void {
     const what = `A record of instance ${this.name} (${record.command}, after event ${record.seqBefore})`;
     if (record.machine !== this.machine.name) {
       throw fault('machine-unloadable', `${what} was written by machine ${record.machine}, not ${this.machine.name}`);
     }
-    if (record.seqBefore !== this.#seq) throw this.#drift(`${what} does not follow event ${this.#seq}`);
-    const { outcome } = record;
-    const events = outcome.kind === 'accepted' ? outcome.events : [];
-    if (record.hashes.length !== events.length + 1 || record.hashes[0] !== this.#stateHash) {
-      throw this.#drift(`${what} starts from state ${record.hashes[0]}, not ${this.#stateHash}`);
+    const { versions, version } = this.machine;
+    if (record.machineVersion > version) {
+      const newer = `${what} was written by version ${record.machineVersion} of ${record.machine}, and this is version ${version}`;
+      throw fault('machine-unloadable', `${newer}; run version ${record.machineVersion} or a newer one`);
     }
+    if (record.seqBefore !== this.#seq) throw this.#drift(`${what} does not follow event ${this.#seq}`);
+    const { outcome, hashes } = record;
+    const events = outcome.kind === 'accepted' ? outcome.events : [];
+    const isUpgrade = outcome.kind === 'upgraded';
+    if (hashes.length !== events.length + (isUpgrade ? 2 : 1)) {
+      throw this.#drift(`${what} has ${hashes.length} state hashes for ${events.length} events`);
+    }
+    const compared = versions.agreesWith(record.machineVersion);
+    const before = compared && !isUpgrade ? this.#stateHash : (this.#recorded?.hash ?? this.#stateHash);
+    if (hashes[0] !== before) {
+      const drift = { kind: 'start', seq: this.#seq, event: undefined, expected: hashes[0] ?? '', actual: before } as const;
+      throw this.#drift(`${what} starts from state ${hashes[0]}, not ${before}`, undefined, drift);
+    }
+    const after = hashes[hashes.length - 1] ?? before;
     try {
       events.forEach((event, i) => {
-        const hash = this.#evolve(event.type, event.data);
-        if (hash !== record.hashes[i + 1]) {
-          throw this.#drift(`${what}: event ${event.type} leads to state ${hash}, not ${record.hashes[i + 1]}`);
+        const hash = this.#evolveRecorded(record.machineVersion, event);
+        if (compared && hash !== hashes[i + 1]) {
+          const drift = { kind: 'state', seq: this.#seq + 1, event: event.type, actual: hash } as const;
+          throw this.#drift(`${what}: event ${event.type} leads to state ${hash}, not ${hashes[i + 1]}`, undefined, {
+            ...drift,
+            expected: hashes[i + 1] ?? '',
+          });
         }
         this.#seq += 1;
         this.#stateHash = hash;
       });
+      if (isUpgrade) {
+        if (compared && after !== this.#stateHash) {
+          throw this.#drift(`${what}: the upgrade leads to state ${this.#stateHash}, not ${after}`);
+        }
+        this.#seq += 1;
+      }
     } catch (thrown) {
       throw thrown instanceof Fault && thrown.code === 'log-damaged'
         ? thrown
-        : this.#drift(`${what} cannot be applied: ${messageOf(thrown)}`, thrown);
+        : this.#drift(`${what} cannot be applied: ${messageOf(thrown)}`, thrown, {
+            kind: 'failed',
+            seq: this.#seq + 1,
+            event: events[this.#seq - record.seqBefore]?.type,
+            expected: hashes[this.#seq - record.seqBefore + 1] ?? '',
+            actual: messageOf(thrown),
+          });
     }
+    effects?.(this.#tables.changes);
     this.#tables.keep();
+    this.#recorded = after === this.#stateHash ? undefined : { hash: after, version: record.machineVersion };
     if (record.key !== undefined) {
       this.#keys.remember(record.key, {
         atMs: record.now,
         seqBefore: record.seqBefore,
-        stateHash: this.#stateHash,
+        stateHash: after,
         payload: record.payload,
       });
     }
     this.#keys.forget(record.keysForgotten);
-    if (this.#keys.hash !== record.keysHash) throw this.#drift(`${what} leads to other idempotency keys`);
+    if (this.#keys.hash !== record.keysHash) {
+      const drift = { kind: 'keys', seq: this.#seq, event: undefined, expected: record.keysHash, actual: this.#keys.hash } as const;
+      throw this.#drift(`${what} leads to other idempotency keys`, undefined, drift);
+    }
+  }
+
+  /** Whether records of older versions lead to another state than they did then: `upgrade` comes before anything else. */
+  get needsUpgrade(): boolean {
+    return this.#recorded !== undefined;
+  }
+
+  /**
+   * The record that says that from here on the state is what the present version makes of the history: it takes a
+   * sequence of its own, because one sequence has one state hash. `nowMs` as for `execute`.
+   */
+  upgrade(nowMs: number): LogRecord {
+    const recorded = this.#recorded;
+    assert(recorded !== undefined, 'only a state that differs from what its last record says is upgraded');
+    const parts = {
+      command: upgradeCommand,
+      input: {},
+      key: undefined,
+      outcome: { kind: 'upgraded', fromVersion: recorded.version },
+      context: noContext,
+    } as const;
+    const seqBefore = this.#seq;
+    this.#recorded = undefined;
+    this.#seq += 1;
+    return {
+      instance: this.name,
+      machine: this.machine.name,
+      machineVersion: this.machine.version,
+      now: nowMs,
+      seqBefore,
+      hashes: [recorded.hash, this.#stateHash],
+      keysForgotten: this.#keys.expire(nowMs),
+      keysHash: this.#keys.hash,
+      ...parts,
+      payload: encodePayload(parts),
+    };
+  }
+
+  /**
+   * Applies the events of a record and takes them back: the state is as before, and what handlers keep anywhere else
+   * is not. A replica does it now and then, because its handlers would otherwise repeat the same mistake in step.
+   */
+  rehearse(record: LogRecord): void {
+    this.#assertSettled();
+    const { outcome, machineVersion } = record;
+    try {
+      if (outcome.kind === 'accepted') for (const event of outcome.events) this.#evolveRecorded(machineVersion, event);
+    } catch {
+      // `replay` meets it again and says what it is.
+    }
+    this.#undo();
+  }
+
+  /**
+   * Goes on after `replay` refused `record` at its event `from`, and with the records after it: applies events and
+   * compares nothing, only to show where they lead. Throws what the events throw.
+   */
+  goOn(record: LogRecord, from: number): void {
+    const events = record.outcome.kind === 'accepted' ? record.outcome.events : [];
+    for (const event of events.slice(from)) this.#evolveRecorded(record.machineVersion, event);
+    this.#tables.keep();
+    this.#seq = record.seqBefore + record.hashes.length - 1;
+    this.#stateHash = this.#tables.hash;
+  }
+
+  /** The rows of every table as they are: live maps, so whoever keeps them copies them. */
+  get rows(): StateRows {
+    return this.#tables.rows;
+  }
+
+  /** Every remembered idempotency key with its answer, the oldest first. */
+  keyEntries(): IterableIterator<[string, RememberedAnswer]> {
+    return this.#keys.entries();
   }
 
   #answerEarlier(key: string, command: string, input: unknown, nowMs: number): CommandAnswer | undefined {
@@ -297,6 +414,14 @@ export class Instance {
     return this.#evolveParsed(type, this.#parseEvent(type, data));
   }
 
+  /** Applies an event that `version` recorded, and returns the state hash after it. */
+  #evolveRecorded(version: number, event: EventEntry): string {
+    const { versions } = this.machine;
+    if (version === this.machine.version || !versions.upcasts) return this.#evolve(event.type, event.data);
+    for (const { type, data } of versions.present(version, event)) this.#evolve(type, data);
+    return this.#tables.hash;
+  }
+
   #parseEvent(type: string, data: unknown): unknown {
     const event = this.machine.events.get(type);
     if (event === undefined) throw new TypeError(`${this.machine.name} has no event ${type}`);
@@ -327,12 +452,12 @@ export class Instance {
     return undefined;
   }
 
-  #drift(what: string, cause?: unknown): Fault {
+  #drift(what: string, cause?: unknown, drift?: Drift): Fault {
     return fault(
       'log-damaged',
       `${what}. Either the log was changed, or the machine evolves differently from the version that wrote it; ` +
         'restore the log from a backup, or run the version that wrote it',
-      { field: this.name, cause },
+      { field: this.name, cause: drift === undefined ? cause : new Drifted(drift, cause) },
     );
   }
 }

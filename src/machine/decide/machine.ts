@@ -14,6 +14,7 @@ import type {
 } from './define.ts';
 import type { TableShape } from './tables.ts';
 import { copyPlain, isPlainObject, NotPlain, type PlainObject } from './value.ts';
+import { versionsOf, type MachineVersions, type Upcasters, type VersionedEvent } from './versions.ts';
 
 type Views = Readonly<Record<string, TableView<PlainObject>>>;
 type Writers = Readonly<Record<string, TableWriter<PlainObject>>>;
@@ -53,6 +54,7 @@ export interface Machine {
   readonly events: ReadonlyMap<string, CompiledEvent>;
   readonly queries: ReadonlyMap<string, CompiledQuery>;
   readonly invariants: readonly CompiledInvariant[];
+  readonly versions: MachineVersions;
 }
 
 /** Whether a value, such as the export of a module, was made by `machine`, also by another copy of this package. */
@@ -70,11 +72,20 @@ interface ErasedDefinition {
   readonly commands: Readonly<
     Record<string, { readonly input: TSchema; decide(state: Views, input: unknown, ctx: CommandContext): unknown }>
   >;
-  readonly events: Readonly<Record<string, { readonly data: TSchema; evolve(state: Writers, data: unknown): unknown }>>;
+  readonly events: Readonly<
+    Record<
+      string,
+      { readonly data: TSchema; evolve(state: Writers, data: unknown): unknown; readonly upcast?: Upcasters }
+    >
+  >;
   readonly queries?: Readonly<
     Record<string, { readonly input: TSchema; answer(state: Views, input: unknown): unknown }>
   >;
   readonly invariants?: Readonly<Record<string, (state: never, changed: readonly RowChange[]) => boolean>>;
+  readonly retired?: Readonly<
+    Record<string, { readonly lastVersion: number; into(data: PlainObject): readonly VersionedEvent[] }>
+  >;
+  readonly changes?: Readonly<Record<number, string>>;
 }
 interface ErasedInvariant {
   holds(state: Views, changed: readonly RowChange[]): unknown;
@@ -108,7 +119,7 @@ export function machine(definition: ErasedDefinition): Machine {
       field: 'version',
     });
   }
-  for (const kind of ['tables', 'commands', 'events', 'queries', 'invariants'] as const) {
+  for (const kind of ['tables', 'commands', 'events', 'queries', 'invariants', 'retired'] as const) {
     for (const each of Object.keys(definition[kind] ?? {})) checkName(`${kind}.${each}`, each);
   }
   const entries = <V>(record: Readonly<Record<string, V>> | undefined): readonly (readonly [string, V])[] =>
@@ -154,6 +165,7 @@ export function machine(definition: ErasedDefinition): Machine {
       const invariant: ErasedInvariant = { holds };
       return { name: each, holds: (state: Views, changed: readonly RowChange[]) => invariant.holds(state, changed) };
     }),
+    versions: versionsOf(definition),
   } satisfies Machine);
 }
 

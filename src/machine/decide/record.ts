@@ -68,6 +68,9 @@ export interface PlacedRecord extends LogRecord {
   readonly previous: number;
 }
 
+/** What the head of a record says: all that is left of one whose payload was erased. */
+export type RecordHead = Omit<PlacedRecord, 'command' | 'input' | 'key' | 'outcome' | 'context' | 'payload'>;
+
 /** A record as it is written: `head` proves it, `payload` says what it was and is covered by its own digest. */
 export interface RecordText {
   readonly head: string;
@@ -177,31 +180,19 @@ export function encodeRecord(position: number, previous: number, record: LogReco
 
 /** Reads a record back. Fault `log-damaged` if a text is not one that `encodeRecord` writes. */
 export function decodeRecord(position: number, text: RecordText): PlacedRecord {
-  const h = parse(position, 'head', headTag, text.head, (value): value is Static<typeof HeadSchema> =>
-    head.Check(value),
-  );
+  const record = decodeHead(position, text.head);
+  const { command, input, key, outcome, context } = decodePayload(position, text.payload);
+  const { payload: written } = text;
+  return { ...record, command, input, key, outcome, context, payload: written };
+}
+
+/** Reads the head of a record alone. Fault `log-damaged` if it is not one that `encodeRecord` writes. */
+export function decodeHead(position: number, text: string): RecordHead {
+  const h = parse(position, 'head', headTag, text, (value): value is Static<typeof HeadSchema> => head.Check(value));
   const [at, previous, instance, machine, machineVersion, now, seqBefore, hashes, keysForgotten, keysHash] = h;
   if (at !== position) throw damaged(position, `its head says that it is record ${at}`);
   if (previous >= position) throw damaged(position, `its head says that record ${previous} came before it`);
-  const { command, input, key, outcome, context } = decodePayload(position, text.payload);
-  return {
-    position,
-    previous,
-    instance,
-    machine,
-    machineVersion,
-    now,
-    seqBefore,
-    hashes,
-    keysForgotten,
-    keysHash,
-    command,
-    input,
-    key,
-    outcome,
-    context,
-    payload: text.payload,
-  };
+  return { position, previous, instance, machine, machineVersion, now, seqBefore, hashes, keysForgotten, keysHash };
 }
 
 function parse<T>(position: number, part: string, tag: string, text: string, fits: (value: unknown) => value is T): T {

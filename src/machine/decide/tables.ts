@@ -1,5 +1,6 @@
 import sortedBtree from 'sorted-btree';
 import { SetHash } from '../../kernel/hash.ts';
+import type { StateRows } from './compare.ts';
 import type { RowChange, ScanRange, TableView, TableWriter } from './define.ts';
 import { compareCodeUnits, copyPlain, isPlainObject, type PlainObject } from './value.ts';
 import { hashValueInto, valueHashTag } from './value-hash.ts';
@@ -24,11 +25,15 @@ export class TableMisuse extends Error {
 /** How long a row's key may be, in UTF-16 code units. */
 export const rowKeyLengthMax = 1024;
 
-/** A change and how far it came: a stack that overflows may end it anywhere. */
-interface Change extends RowChange {
-  readonly store: TableStore;
+/** What one write did to a row; undefined where there was none, or is none any more. */
+export interface RowEffect extends RowChange {
   readonly previous: PlainObject | undefined;
   readonly row: PlainObject | undefined;
+}
+
+/** A change and how far it came: a stack that overflows may end it anywhere. */
+interface Change extends RowEffect {
+  readonly store: TableStore;
   hashed: boolean;
   done: boolean;
 }
@@ -41,6 +46,8 @@ interface Change extends RowChange {
 export class TableSet {
   readonly views: Readonly<Record<string, TableView<PlainObject>>>;
   readonly writers: Readonly<Record<string, TableWriter<PlainObject>>>;
+  /** The rows of every table as they are: live maps. */
+  readonly rows: StateRows;
   readonly #hash = new SetHash(valueHashTag);
   readonly #removed = new Int32Array(4);
   readonly #added = new Int32Array(4);
@@ -50,13 +57,16 @@ export class TableSet {
   constructor(shapes: readonly TableShape[]) {
     const views: Record<string, TableView<PlainObject>> = {};
     const writers: Record<string, TableWriter<PlainObject>> = {};
+    const rows = new Map<string, TableStore['rows']>();
     for (const shape of shapes) {
       const store = new TableStore(shape, (key, row) => this.#write(store, key, row));
       views[shape.name] = new View(store);
       writers[shape.name] = new Writer(store);
+      rows.set(shape.name, store.rows);
     }
     this.views = Object.freeze(views);
     this.writers = Object.freeze(writers);
+    this.rows = rows;
   }
 
   /** Hash over every row of every table: equal if and only if (but for chance) the rows are equal. */
@@ -77,7 +87,7 @@ export class TableSet {
   }
 
   /** Changes since the journal was last cleared, the oldest first. */
-  get changes(): readonly RowChange[] {
+  get changes(): readonly RowEffect[] {
     return this.#journal;
   }
 
