@@ -6,7 +6,7 @@ import { fault } from '../../protocol/errors.ts';
 import { limits } from '../../protocol/limits.ts';
 import type { StateRows } from './compare.ts';
 import type { CommandContext, Refusal } from './define.ts';
-import { Drifted, type Drift } from './drift.ts';
+import { Mismatched, type Mismatch } from './mismatch.ts';
 import { IdempotencyKeys, type KeyLimits, type RememberedAnswer } from './keys.ts';
 import type { CompiledCommand, Machine } from './machine.ts';
 import { decodePayload, encodePayload, type EventEntry, type LogRecord, type Outcome } from './record.ts';
@@ -242,7 +242,13 @@ export class Instance {
     const compared = versions.agreesWith(record.machineVersion);
     const before = compared && !isUpgrade ? this.#stateHash : (this.#recorded?.hash ?? this.#stateHash);
     if (hashes[0] !== before) {
-      const drift = { kind: 'start', seq: this.#seq, event: undefined, expected: hashes[0] ?? '', actual: before } as const;
+      const drift = {
+        kind: 'start',
+        seq: this.#seq,
+        event: undefined,
+        expected: hashes[0] ?? '',
+        actual: before,
+      } as const;
       throw this.#drift(`${what} starts from state ${hashes[0]}, not ${before}`, undefined, drift);
     }
     const after = hashes[hashes.length - 1] ?? before;
@@ -289,7 +295,13 @@ export class Instance {
     }
     this.#keys.forget(record.keysForgotten);
     if (this.#keys.hash !== record.keysHash) {
-      const drift = { kind: 'keys', seq: this.#seq, event: undefined, expected: record.keysHash, actual: this.#keys.hash } as const;
+      const drift = {
+        kind: 'keys',
+        seq: this.#seq,
+        event: undefined,
+        expected: record.keysHash,
+        actual: this.#keys.hash,
+      } as const;
       throw this.#drift(`${what} leads to other idempotency keys`, undefined, drift);
     }
   }
@@ -452,12 +464,12 @@ export class Instance {
     return undefined;
   }
 
-  #drift(what: string, cause?: unknown, drift?: Drift): Fault {
+  #drift(what: string, cause?: unknown, mismatch?: Mismatch): Fault {
     return fault(
       'log-damaged',
       `${what}. Either the log was changed, or the machine evolves differently from the version that wrote it; ` +
         'restore the log from a backup, or run the version that wrote it',
-      { field: this.name, cause: drift === undefined ? cause : new Drifted(drift, cause) },
+      { field: this.name, cause: mismatch === undefined ? cause : new Mismatched(mismatch, cause) },
     );
   }
 }
