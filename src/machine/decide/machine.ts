@@ -12,6 +12,7 @@ import type {
   TableWriter,
   Tables,
 } from './define.ts';
+import { watched } from './handling.ts';
 import type { TableShape } from './tables.ts';
 import { copyPlain, isPlainObject, NotPlain, type PlainObject } from './value.ts';
 import { versionsOf, type MachineVersions, type Upcasters, type VersionedEvent } from './versions.ts';
@@ -137,7 +138,9 @@ export function machine(definition: ErasedDefinition): Machine {
         {
           input: command.input,
           parse: parser(command.input, false),
-          decide: (state: Views, input: unknown, ctx: CommandContext) => command.decide(state, input, ctx),
+          decide: watched(`command ${each}`, (state: Views, input: unknown, ctx: CommandContext) =>
+            command.decide(state, input, ctx),
+          ),
         },
       ]),
     ),
@@ -146,8 +149,9 @@ export function machine(definition: ErasedDefinition): Machine {
         each,
         {
           data: event.data,
-          parse: parser(event.data, false),
-          evolve: (state: Writers, data: unknown) => event.evolve(state, data),
+          // A property of the data may be computed when it is read.
+          parse: watched(`the data of event ${each}`, parser(event.data, false)),
+          evolve: watched(`event ${each}`, (state: Writers, data: unknown) => event.evolve(state, data)),
         },
       ]),
     ),
@@ -157,13 +161,18 @@ export function machine(definition: ErasedDefinition): Machine {
         {
           input: query.input,
           parse: parser(query.input, true),
-          answer: (state: Views, input: unknown) => query.answer(state, input),
+          answer: watched(`query ${each}`, (state: Views, input: unknown) => query.answer(state, input)),
         },
       ]),
     ),
     invariants: entries(definition.invariants).map(([each, holds]) => {
       const invariant: ErasedInvariant = { holds };
-      return { name: each, holds: (state: Views, changed: readonly RowChange[]) => invariant.holds(state, changed) };
+      return {
+        name: each,
+        holds: watched(`invariant ${each}`, (state: Views, changed: readonly RowChange[]) =>
+          invariant.holds(state, changed),
+        ),
+      };
     }),
     versions: versionsOf(definition),
   } satisfies Machine);
