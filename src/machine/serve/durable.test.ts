@@ -3,8 +3,9 @@ import { deepStrictEqual, ok, rejects, strictEqual } from 'node:assert/strict';
 import { orders } from '../../../examples/orders/machine.ts';
 import type { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
-import { type StoredRecord } from './log-file.ts';
-import type { Log, LogEvents, LogPlace } from './log.ts';
+import { decodeHead } from '../decide/record.ts';
+import type { StoredRecord, WalkedRecord } from './log-files.ts';
+import type { Log, LogEvents, LogPlace, Replay } from './log.ts';
 import { openRuntime, type Committed, type Runtime, type RuntimeOptions } from './runtime.ts';
 
 /** A log whose disk is as slow as a test wants: nothing is durable before `sync`. */
@@ -13,13 +14,10 @@ class HeldLog implements Log {
   readonly batches: number[] = [];
   events: LogEvents | undefined;
   closed = false;
+  last = { position: 0, chain: '' };
 
-  readonly open = async (
-    _: LogPlace,
-    replay: (records: readonly StoredRecord[]) => void,
-    events: LogEvents,
-  ): Promise<Log> => {
-    replay([]);
+  readonly open = async (_: LogPlace, replay: Replay, events: LogEvents): Promise<Log> => {
+    replay([], { position: 0, chain: '' });
     this.events = events;
     return this;
   };
@@ -33,6 +31,15 @@ class HeldLog implements Log {
 
   async read(positions: readonly number[]): Promise<readonly StoredRecord[]> {
     return this.records.filter(({ position }) => positions.includes(position));
+  }
+
+  async walk(position: number, count: number): Promise<readonly WalkedRecord[]> {
+    const walked: WalkedRecord[] = [];
+    for (let at = position; at > 0 && walked.length < count; at = walked.at(-1)?.previous ?? 0) {
+      const { previous, seqBefore, hashes } = decodeHead(at, this.records[at - 1]?.head ?? '');
+      walked.push({ position: at, previous, seqBefore, seqAfter: seqBefore + hashes.length - 1 });
+    }
+    return walked;
   }
 
   async close(): Promise<void> {

@@ -1,4 +1,5 @@
-import type { StoredRecord } from './log-file.ts';
+import type { StoredRecord, WalkedRecord } from './log-files.ts';
+import type { Mark } from './mark.ts';
 
 /** What the serving thread asks of the log's thread. Each message gets one answer, in order. */
 export type ToWorker =
@@ -6,13 +7,30 @@ export type ToWorker =
   | { readonly type: 'serve' }
   | { readonly type: 'write'; readonly heads: readonly string[]; readonly payloads: readonly string[] }
   | { readonly type: 'read'; readonly id: number; readonly positions: readonly number[] }
+  /** From a record of an instance back to those before it. */
+  | { readonly type: 'walk'; readonly id: number; readonly position: number; readonly count: number }
   | { readonly type: 'close' };
 
 export type FromWorker =
-  | { readonly type: 'page'; readonly records: readonly StoredRecord[]; readonly done: boolean }
-  | { readonly type: 'serving' }
-  | { readonly type: 'durable'; readonly position: number }
+  /** `start` is after which record the proof began: not the checkpoint that was asked for if the log does not hold it. */
+  | {
+      readonly type: 'page';
+      readonly start: Mark;
+      readonly records: readonly StoredRecord[];
+      readonly done: boolean;
+    }
+  | { readonly type: 'serving'; readonly last: Mark }
+  | { readonly type: 'durable'; readonly last: Mark }
   | { readonly type: 'read'; readonly id: number; readonly records: readonly StoredRecord[] }
+  | { readonly type: 'walk'; readonly id: number; readonly records: readonly WalkedRecord[] }
+  /** What was asked for cannot be read or proven; the log goes on. */
+  | {
+      readonly type: 'unread';
+      readonly id: number;
+      readonly code: string;
+      readonly message: string;
+      readonly field: string | undefined;
+    }
   | { readonly type: 'closed' }
   /** The last message: the log's thread does nothing more. */
   | {

@@ -2,8 +2,11 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { isPlainObject } from '../decide/value.ts';
 import { assert, unreachable } from '../../kernel/assert.ts';
 import { Fault } from '../../kernel/fault.ts';
-import { createIfMissing, logFiles, LogProof, LogWriter } from './log-file.ts';
+import { asOpenFault, createIfMissing, logFiles } from './log-files.ts';
 import type { FromWorker, ToWorker } from './log-messages.ts';
+import { LogProof } from './log-proof.ts';
+import { LogWriter } from './log-writer.ts';
+import type { Mark } from './mark.ts';
 
 /**
  * The thread that owns a log's files. It proves the log page by page, then writes batch by batch, and
@@ -12,12 +15,13 @@ import type { FromWorker, ToWorker } from './log-messages.ts';
 const port = parentPort;
 assert(port !== null, 'this module is the body of a worker thread');
 const place: unknown = workerData;
-const { folder, owner, mustExist } = isPlainObject(place) ? place : {};
+const { folder, owner, mustExist, from } = isPlainObject(place) ? place : {};
 assert(
   typeof folder === 'string' && typeof owner === 'string' && typeof mustExist === 'boolean',
   'the worker is given a LogPlace',
 );
 const identity = { owner, mustExist };
+const checkpoint = markOf(from);
 
 type Phase =
   | { readonly name: 'idle' }
@@ -38,11 +42,35 @@ port.on('message', (message: ToWorker) => {
   }
 });
 
-function failureOf(thrown: unknown): FromWorker {
+function failureOf(thrown: unknown): Extract<FromWorker, { type: 'failed' }> {
   if (thrown instanceof Fault)
     return { type: 'failed', code: thrown.code, message: thrown.message, field: thrown.field };
   const message = thrown instanceof Error ? thrown.message : String(thrown);
   return { type: 'failed', code: 'internal', message, field: undefined };
+}
+
+function markOf(value: unknown): Mark | undefined {
+  if (!isPlainObject(value)) return undefined;
+  const { position, chain } = value;
+  assert(typeof position === 'number' && typeof chain === 'string', 'a checkpoint is a position and its chain');
+  return { position, chain };
+}
+
+/** Reading what cannot be proven fails the reader alone: nothing was written, so the log is as it was. */
+function readRecords(id: number, read: () => FromWorker): FromWorker {
+  try {
+    return read();
+  } catch (thrown) {
+    return { ...failureOf(asOpenFault(files, thrown)), type: 'unread', id };
+  }
+}
+
+function readOf(writer: LogWriter, { id, positions }: Extract<ToWorker, { type: 'read' }>): () => FromWorker {
+  return () => ({ type: 'read', id, records: writer.read(positions) });
+}
+
+function walkOf(writer: LogWriter, { id, position, count }: Extract<ToWorker, { type: 'walk' }>): () => FromWorker {
+  return () => ({ type: 'walk', id, records: writer.walk(position, count) });
 }
 
 function post(message: FromWorker): void {
@@ -54,11 +82,11 @@ function answer(message: ToWorker): FromWorker {
     case 'next': {
       if (phase.name === 'idle') {
         createIfMissing(files, identity);
-        phase = { name: 'proving', proof: new LogProof(files, identity) };
+        phase = { name: 'proving', proof: new LogProof(files, identity, checkpoint) };
       }
       assert(phase.name === 'proving', 'pages are read before the log is served');
       const records = phase.proof.read(message.count);
-      return { type: 'page', records, done: records.length < message.count };
+      return { type: 'page', start: phase.proof.start, records, done: records.length < message.count };
     }
     case 'serve': {
       assert(phase.name === 'proving', 'a log is served only after it was proven');
@@ -67,14 +95,17 @@ function answer(message: ToWorker): FromWorker {
       phase = { name: 'idle' };
       const writer = new LogWriter(files, end);
       phase = { name: 'writing', writer };
-      return { type: 'serving' };
+      return { type: 'serving', last: writer.last };
     }
     case 'write':
       assert(phase.name === 'writing', 'only a served log is written');
-      return { type: 'durable', position: phase.writer.append(message.heads, message.payloads) };
+      return { type: 'durable', last: phase.writer.append(message.heads, message.payloads) };
     case 'read':
       assert(phase.name === 'writing', 'only a served log is read');
-      return { type: 'read', id: message.id, records: phase.writer.read(message.positions) };
+      return readRecords(message.id, readOf(phase.writer, message));
+    case 'walk':
+      assert(phase.name === 'writing', 'only a served log is read');
+      return readRecords(message.id, walkOf(phase.writer, message));
     case 'close':
       if (phase.name === 'proving') phase.proof.close();
       if (phase.name === 'writing') phase.writer.close();

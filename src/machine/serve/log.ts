@@ -2,8 +2,9 @@ import { Worker } from 'node:worker_threads';
 import type { Fault } from '../../kernel/fault.ts';
 import { errorTable, fault, type ErrorCode } from '../../protocol/errors.ts';
 import { asFault } from '../../protocol/problem.ts';
-import type { LogIdentity, StoredRecord } from './log-file.ts';
+import type { LogIdentity, StoredRecord, WalkedRecord } from './log-files.ts';
 import type { FromWorker, ToWorker } from './log-messages.ts';
+import type { Mark } from './mark.ts';
 
 /** Records that travel to the serving thread at once while the log is proven. */
 const pageRecords = 1_024;
@@ -18,26 +19,45 @@ export interface LogEvents {
 /** Where a log lies, and whose it must be. */
 export interface LogPlace extends LogIdentity {
   readonly folder: string;
+  /** A checkpoint: what the caller knows everything up to. Only what is after it is read and proven, if the log holds it. */
+  readonly from?: Mark | undefined;
 }
 
 /** A log that is proven and served: one batch at a time is written, off the event loop. */
 export interface Log {
   write(heads: readonly string[], payloads: readonly string[]): void;
+  /**
+   * Records by their positions, each proven by its digest. Rejects with `log-damaged` if one is not as it was
+   * written; the log goes on.
+   */
   read(positions: readonly number[]): Promise<readonly StoredRecord[]>;
+  /** From a record of an instance back to those before it, the newest first, at most `count`; not proven. */
+  walk(position: number, count: number): Promise<readonly WalkedRecord[]>;
+  /** The last record that is durable. */
+  readonly last: Mark;
   close(): Promise<void>;
 }
 
 /**
- * Opens the log in a folder, hands every record to `replay` in order, and then serves it. If the log
- * cannot be proven or `replay` throws, rejects and has changed nothing on disk.
+ * Takes the next records of a log that is being opened. The first of all is the one after `start`: the
+ * checkpoint that was asked for, or position 0 if there was none or the log does not hold it.
+ */
+export type Replay = (records: readonly StoredRecord[], start: Mark) => void;
+
+/**
+ * Opens the log in a folder, hands every record after the checkpoint to `replay` in order, and then serves
+ * it. If the log cannot be proven or `replay` throws, rejects and has changed nothing on disk.
  */
 export async function openLog(
-  { folder, owner, mustExist }: LogPlace,
-  replay: (records: readonly StoredRecord[]) => void,
+  { folder, owner, mustExist, from }: LogPlace,
+  replay: Replay,
   events: LogEvents,
 ): Promise<Log> {
   const file = import.meta.url.endsWith('.ts') ? './log-worker.ts' : './log-worker.js';
-  const worker = new Worker(new URL(file, import.meta.url), { workerData: { folder, owner, mustExist }, name: 'log' });
+  const worker = new Worker(new URL(file, import.meta.url), {
+    workerData: { folder, owner, mustExist, from },
+    name: 'log',
+  });
   const thread = new LogThread(worker);
   try {
     const next = () => thread.ask({ type: 'next', count: pageRecords }, 'page');
@@ -45,11 +65,12 @@ export async function openLog(
     while (!page.done) {
       // The thread proves the next page while this one is replayed.
       const coming = next();
-      replay(page.records);
+      replay(page.records, page.start);
       page = await coming;
     }
-    replay(page.records);
-    await thread.ask({ type: 'serve' }, 'serving');
+    replay(page.records, page.start);
+    const { last } = await thread.ask({ type: 'serve' }, 'serving');
+    thread.last = last;
   } catch (thrown) {
     // Reading made files beside the log; closing takes them away again.
     await thread.close().catch(() => thread.end());
@@ -58,12 +79,18 @@ export async function openLog(
   return thread.serve(events);
 }
 
+/** Who waits for what was asked of the log's thread. */
+type Read =
+  | { readonly type: 'read'; resolve(records: readonly StoredRecord[]): void; reject(reason: Fault): void }
+  | { readonly type: 'walk'; resolve(records: readonly WalkedRecord[]): void; reject(reason: Fault): void };
+
 class LogThread implements Log {
+  last: Mark = { position: 0, chain: '' };
   readonly #worker: Worker;
   #receive: (message: FromWorker) => void = () => {};
   #fail: (reason: Fault) => void = () => {};
   #failed: Fault | undefined;
-  readonly #reads = new Map<number, { resolve(records: readonly StoredRecord[]): void; reject(reason: Fault): void }>();
+  readonly #reads = new Map<number, Read>();
   #readId = 0;
 
   constructor(worker: Worker) {
@@ -97,8 +124,12 @@ class LogThread implements Log {
 
   serve(events: LogEvents): Log {
     this.#receive = (message) => {
-      if (message.type === 'durable') events.durable(message.position);
-      else this.#settleRead(message);
+      if (message.type === 'durable') {
+        this.last = message.last;
+        events.durable(message.last.position);
+      } else {
+        this.#settleRead(message);
+      }
     };
     this.#fail = events.failed;
     if (this.#failed !== undefined) events.failed(this.#failed);
@@ -111,14 +142,26 @@ class LogThread implements Log {
 
   read(positions: readonly number[]): Promise<readonly StoredRecord[]> {
     return new Promise((resolve, reject) => {
-      if (this.#failed !== undefined) {
-        reject(this.#failed);
-        return;
-      }
-      this.#readId += 1;
-      this.#reads.set(this.#readId, { resolve, reject });
-      this.#post({ type: 'read', id: this.#readId, positions });
+      const id = this.#expectRead({ type: 'read', resolve, reject });
+      if (id !== undefined) this.#post({ type: 'read', id, positions });
     });
+  }
+
+  walk(position: number, count: number): Promise<readonly WalkedRecord[]> {
+    return new Promise((resolve, reject) => {
+      const id = this.#expectRead({ type: 'walk', resolve, reject });
+      if (id !== undefined) this.#post({ type: 'walk', id, position, count });
+    });
+  }
+
+  #expectRead(read: Read): number | undefined {
+    if (this.#failed !== undefined) {
+      read.reject(this.#failed);
+      return undefined;
+    }
+    this.#readId += 1;
+    this.#reads.set(this.#readId, read);
+    return this.#readId;
   }
 
   async close(): Promise<void> {
@@ -132,9 +175,12 @@ class LogThread implements Log {
   }
 
   #settleRead(message: FromWorker): void {
-    if (message.type !== 'read') return;
-    this.#reads.get(message.id)?.resolve(message.records);
+    if (message.type !== 'read' && message.type !== 'walk' && message.type !== 'unread') return;
+    const read = this.#reads.get(message.id);
     this.#reads.delete(message.id);
+    if (message.type === 'unread') read?.reject(faultOf(message));
+    else if (message.type === 'read' && read?.type === 'read') read.resolve(message.records);
+    else if (message.type === 'walk' && read?.type === 'walk') read.resolve(message.records);
   }
 
   #stop(reason: Fault): void {
@@ -158,7 +204,7 @@ function isOfType<Type extends FromWorker['type']>(
   return message.type === type;
 }
 
-function faultOf(failed: Extract<FromWorker, { type: 'failed' }>): Fault {
+function faultOf(failed: Extract<FromWorker, { type: 'failed' | 'unread' }>): Fault {
   const { code, message, field } = failed;
   return isErrorCode(code) ? fault(code, message, { field }) : fault('internal', message, { field });
 }

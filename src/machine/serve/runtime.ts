@@ -12,7 +12,7 @@ import {
 } from '../decide/instance.ts';
 import type { Machine } from '../decide/machine.ts';
 import { decodeRecord, encodeRecord, type LogRecord, type RecordText } from '../decide/record.ts';
-import type { StoredRecord } from './log-file.ts';
+import type { StoredRecord } from './log-files.ts';
 import { openLog, type Log } from './log.ts';
 
 export type { CommandAnswer, RecordedEvent } from '../decide/instance.ts';

@@ -2,9 +2,11 @@ import { constants, cpSync, mkdtempSync, readdirSync, readFileSync, readlinkSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { ok, strictEqual, throws } from 'node:assert/strict';
+import { deepStrictEqual, ok, strictEqual, throws } from 'node:assert/strict';
 import { DatabaseSync } from 'node:sqlite';
-import { createIfMissing, logFiles, LogProof, LogWriter, type LogFiles } from './log-file.ts';
+import { createIfMissing, logFiles, type LogFiles } from './log-files.ts';
+import { LogProof } from './log-proof.ts';
+import { LogWriter } from './log-writer.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'cellwright-log-file-'));
 after(() => rmSync(root, { recursive: true, force: true }));
@@ -78,3 +80,60 @@ test(
     strictEqual((flags[0] ?? 0) & constants.O_DSYNC, constants.O_DSYNC);
   },
 );
+
+test('from a checkpoint only the tail is read, and it must lead on from the checkpoint', () => {
+  const files = newFiles();
+  const writer = new LogWriter(files, proven(files));
+  writer.append(['head 1', 'head 2'], ['payload 1', 'payload 2']);
+  const { last } = writer;
+  writer.append(['head 3'], ['payload 3']);
+  writer.close();
+  const proof = new LogProof(files, identity, last);
+  strictEqual(proof.start.position, 2);
+  deepStrictEqual(proof.read(10), [{ position: 3, head: 'head 3', payload: 'payload 3' }]);
+  strictEqual(proof.end().last.position, 3);
+  proof.close();
+  const database = new DatabaseSync(files.database);
+  database.exec("UPDATE record SET payload = 'other' WHERE position = 3");
+  database.close();
+  const broken = new LogProof(files, identity, last);
+  throws(() => broken.read(10), { code: 'log-damaged', message: /Record 3 .* was changed/ });
+  broken.close();
+});
+
+test('a checkpoint that the log does not hold is not believed: everything is read', () => {
+  const files = newFiles();
+  const writer = new LogWriter(files, proven(files));
+  writer.append(['head 1', 'head 2'], ['payload 1', 'payload 2']);
+  const { last } = writer;
+  writer.close();
+  for (const from of [
+    { ...last, position: 1 },
+    { ...last, position: 9 },
+    { ...last, chain: 'f'.repeat(64) },
+  ]) {
+    const proof = new LogProof(files, identity, from);
+    strictEqual(proof.start.position, 0);
+    strictEqual(proof.read(10).length, 2);
+    strictEqual(proof.end().last.position, 2);
+    proof.close();
+  }
+});
+
+test('a record read by its position is proven by its digest', () => {
+  const files = newFiles();
+  const first = new LogWriter(files, proven(files));
+  first.append(['head 1', 'head 2'], ['payload 1', 'payload 2']);
+  const { last } = first;
+  first.close();
+  const database = new DatabaseSync(files.database);
+  database.exec("UPDATE record SET payload = 'other' WHERE position = 1");
+  database.close();
+  const proof = new LogProof(files, identity, last);
+  const end = proof.end();
+  proof.close();
+  const writer = new LogWriter(files, end);
+  strictEqual(writer.read([2])[0]?.payload, 'payload 2');
+  throws(() => writer.read([1]), { code: 'log-damaged', message: /Record 1 .* was changed/ });
+  writer.close();
+});

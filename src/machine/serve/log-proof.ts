@@ -1,0 +1,222 @@
+import { existsSync, rmSync } from 'node:fs';
+import { DatabaseSync } from 'node:sqlite';
+import { fault } from '../../protocol/errors.ts';
+import {
+  asOpenFault,
+  chainOf,
+  chainStart,
+  damaged,
+  digestOf,
+  logFormat,
+  type LogFiles,
+  type LogIdentity,
+  type StoredRecord,
+} from './log-files.ts';
+import { readMark, type Mark } from './mark.ts';
+
+/** What a log's end was proven to be, and the counter of its mark. */
+export interface ProvenEnd {
+  readonly last: Mark;
+  readonly counter: number;
+  readonly marked: boolean;
+}
+
+/**
+ * Reads a log from its first record, or from a point that was proven before, to its last and proves it on
+ * the way: pages, chain, mark. Reads only: nothing is recovered, checkpointed or truncated before `end`, so
+ * evidence stays as it is.
+ */
+export class LogProof {
+  /**
+   * After which record reading begins. It is the `from` that was asked for, or the log's beginning if the log
+   * does not hold `from`: a checkpoint that fits no record of this log proves nothing in it.
+   */
+  readonly start: Mark;
+  readonly #files: LogFiles;
+  readonly #identity: LogIdentity;
+  readonly #database: DatabaseSync;
+  readonly #rows: Iterator<Record<string, unknown>>;
+  readonly #mark: Mark | undefined;
+  readonly #made: readonly string[];
+  readonly #counter: number;
+  #position = 0;
+  #chain: string;
+  #chainedAt = 0;
+
+  /** With `from`, only what is after it is read and proven; without, the file's pages are checked as well. */
+  constructor(files: LogFiles, identity: LogIdentity, from?: Mark) {
+    this.#files = files;
+    this.#identity = identity;
+    this.#chain = chainStart(identity.owner);
+    // Reading in WAL mode makes these, empty, if they are missing; what was there before stays.
+    this.#made = [`${files.database}-shm`, files.wal].filter((file) => !existsSync(file));
+    let database: DatabaseSync | undefined;
+    try {
+      database = new DatabaseSync(files.database, { readOnly: true });
+      this.#database = database;
+      this.#checkFormat();
+      this.#checkOwner();
+      const marked = readMark(files.mark);
+      this.#mark = marked?.mark;
+      this.#counter = marked?.counter ?? 1;
+      if (from !== undefined && this.#holds(from)) {
+        this.#position = from.position;
+        this.#chain = from.chain;
+        this.#chainedAt = from.position;
+        this.#checkMarkBefore();
+      } else {
+        this.#checkPages();
+      }
+      this.start = { position: this.#position, chain: this.#chain };
+      this.#rows = database
+        .prepare('SELECT position, head, payload, digest, chain FROM record WHERE position > ? ORDER BY position')
+        .iterate(this.#position);
+      if (this.#mark?.position === this.#position) this.#compareMark();
+    } catch (thrown) {
+      database?.close();
+      const refused = asOpenFault(files, thrown);
+      // While another process has the log open, what appeared meanwhile is its own.
+      if (refused.code !== 'folder-in-use') this.#removeMade();
+      throw refused;
+    }
+  }
+
+  /** The next records, at most `count`; fewer only at the end. Fault `log-damaged` at the first that is not proven. */
+  read(count: number): readonly StoredRecord[] {
+    const records: StoredRecord[] = [];
+    try {
+      while (records.length < count) {
+        const next = this.#rows.next();
+        if (next.done === true) break;
+        records.push(this.#prove(next.value));
+      }
+    } catch (thrown) {
+      throw asOpenFault(this.#files, thrown);
+    }
+    return records;
+  }
+
+  /** After the last record: proves that nothing that was acknowledged is missing. */
+  end(): ProvenEnd {
+    const { database, mark } = this.#files;
+    if (this.#chainedAt !== this.#position) {
+      throw damaged(
+        this.#files,
+        `${database} ends inside a batch: records ${this.#chainedAt + 1} to ${this.#position} have no chain`,
+      );
+    }
+    if (this.#mark === undefined && (this.#position > 0 || this.#identity.mustExist)) {
+      throw damaged(
+        this.#files,
+        `${database} ends at record ${this.#position}, but ${mark} is missing, so the log may be cut off`,
+      );
+    }
+    if (this.#mark !== undefined && this.#position < this.#mark.position) {
+      throw damaged(
+        this.#files,
+        `${database} ends at record ${this.#position}, but records up to ${this.#mark.position} were acknowledged`,
+      );
+    }
+    return {
+      last: { position: this.#position, chain: this.#chain },
+      counter: this.#counter,
+      marked: this.#mark !== undefined,
+    };
+  }
+
+  close(): void {
+    this.#database.close();
+    this.#removeMade();
+  }
+
+  #removeMade(): void {
+    for (const file of this.#made) rmSync(file, { force: true });
+  }
+
+  #checkFormat(): void {
+    const row = this.#database.prepare("SELECT value FROM meta WHERE name = 'format'").get();
+    const format = Number(row?.['value']);
+    if (Number.isInteger(format) && format > logFormat) {
+      const message = `${this.#files.database} has format ${format}, this version of Cellwright reads up to ${logFormat}; run a newer one`;
+      throw fault('folder-newer', message, { field: this.#files.database });
+    }
+    if (format === 1) {
+      const message = `${this.#files.database} has format 1, of versions before the first release, which this one does not read`;
+      throw fault('folder-older', `${message}; run the version that wrote it, or start empty`, {
+        field: this.#files.database,
+      });
+    }
+    if (format !== logFormat) throw damaged(this.#files, `${this.#files.database} names no format that ever was`);
+  }
+
+  /** Before anything is proven: of a log in the wrong folder that alone is worth saying. */
+  #checkOwner(): void {
+    const { database, folder } = this.#files;
+    const { owner } = this.#identity;
+    const found = this.#database.prepare("SELECT value FROM meta WHERE name = 'owner'").get()?.['value'];
+    if (typeof found !== 'string') throw damaged(this.#files, `${database} does not say what it belongs to`);
+    if (found === owner) return;
+    throw fault(
+      'folder-foreign',
+      `${database} belongs to ${found}, but ${owner} was started on it. Nothing was changed. ` +
+        `Give ${folder} the files of ${owner} again, from where they were moved or from a backup`,
+      { field: database },
+    );
+  }
+
+  #checkPages(): void {
+    const check = this.#database.prepare('PRAGMA quick_check(1)').get();
+    const verdict = Object.values(check ?? {})[0];
+    if (verdict !== 'ok') {
+      throw damaged(this.#files, `${this.#files.database} is damaged: ${String(verdict)}`);
+    }
+  }
+
+  /** The chain that is stored with a record; undefined if there is no such record, null inside a batch. */
+  #storedChain(position: number): unknown {
+    return this.#database.prepare('SELECT chain FROM record WHERE position = ?').get(position)?.['chain'];
+  }
+
+  #holds({ position, chain }: Mark): boolean {
+    return position > 0 && this.#storedChain(position) === chain;
+  }
+
+  /** A mark may be older than where reading begins; then its record is not read, but must still be the one it names. */
+  #checkMarkBefore(): void {
+    const { database, mark } = this.#files;
+    if (this.#mark === undefined || this.#mark.position === 0 || this.#mark.position >= this.#position) return;
+    if (this.#storedChain(this.#mark.position) === this.#mark.chain) return;
+    throw damaged(this.#files, `Record ${this.#mark.position} of ${database} is not the one that ${mark} names`);
+  }
+
+  #prove(row: Record<string, unknown>): StoredRecord {
+    const { position, head, payload, digest, chain } = row;
+    const expected = this.#position + 1;
+    if (position !== expected) throw damaged(this.#files, `Record ${expected} of ${this.#files.database} is missing`);
+    if (typeof head !== 'string' || typeof payload !== 'string' || digest !== digestOf(payload)) {
+      throw damaged(this.#files, `Record ${expected} of ${this.#files.database} was changed`);
+    }
+    const record = { position: expected, head, payload };
+    this.#chain = chainOf(this.#chain, head, digest);
+    this.#position = expected;
+    if (chain !== null) {
+      if (chain !== this.#chain) {
+        throw damaged(
+          this.#files,
+          `The chain of ${this.#files.database} breaks at record ${expected}, or before it since record ${this.#chainedAt}`,
+        );
+      }
+      this.#chainedAt = expected;
+    }
+    if (this.#mark?.position === expected) this.#compareMark();
+    return record;
+  }
+
+  #compareMark(): void {
+    if (this.#mark?.chain === this.#chain) return;
+    throw damaged(
+      this.#files,
+      `Record ${this.#position} of ${this.#files.database} is not the one that ${this.#files.mark} names`,
+    );
+  }
+}
