@@ -218,11 +218,12 @@ export class Instance {
 
   /**
    * Brings the state forward by one record without deciding again, and checks every hash on the way, unless the record
-   * is of a version that evolved differently, as the machine declares. `effects` is told what was done to which row.
+   * is of a version that evolved differently, as the machine declares. `effects` is told what each
+   * event did to which rows.
    * Fault `log-damaged`: the record does not follow from this state, or the machine evolves differently now.
    * Fault `machine-unloadable`: it is of another machine, or of a newer version.
    */
-  replay(record: LogRecord, effects?: (done: readonly RowEffect[]) => void): void {
+  replay(record: LogRecord, effects?: (seq: number, done: readonly RowEffect[]) => void): void {
     const what = `A record of instance ${this.name} (${record.command}, after event ${record.seqBefore})`;
     if (record.machine !== this.machine.name) {
       throw fault('machine-unloadable', `${what} was written by machine ${record.machine}, not ${this.machine.name}`);
@@ -254,6 +255,7 @@ export class Instance {
     const after = hashes[hashes.length - 1] ?? before;
     try {
       events.forEach((event, i) => {
+        const changesBefore = effects === undefined ? 0 : this.#tables.changes.length;
         const hash = this.#evolveRecorded(record.machineVersion, event);
         if (compared && hash !== hashes[i + 1]) {
           const drift = { kind: 'state', seq: this.#seq + 1, event: event.type, actual: hash } as const;
@@ -264,6 +266,7 @@ export class Instance {
         }
         this.#seq += 1;
         this.#stateHash = hash;
+        effects?.(this.#seq, this.#tables.changes.slice(changesBefore));
       });
       if (isUpgrade) {
         if (compared && after !== this.#stateHash) {
@@ -282,7 +285,6 @@ export class Instance {
             actual: messageOf(thrown),
           });
     }
-    effects?.(this.#tables.changes);
     this.#tables.keep();
     this.#recorded = after === this.#stateHash ? undefined : { hash: after, version: record.machineVersion };
     if (record.key !== undefined) {
