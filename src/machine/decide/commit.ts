@@ -8,6 +8,9 @@ import { BoundedQueue } from '../../kernel/queue.ts';
  * One batch is being written at a time; everything that arrives meanwhile goes with the next (group
  * commit). After one failed write or sync nothing is released any more, because what the disk holds is
  * then unknown; the process ends and recovers from what it can prove.
+ *
+ * A full disk is no such failure: it is known that nothing of the batch was written. Everything that is not
+ * durable is taken back, whoever saw it is refused, and so is every write, until a probe finds room again.
  */
 
 /** Bounds of what is not durable yet. At a bound new work is refused before it decides. */
@@ -20,6 +23,8 @@ export const commitBounds = {
   waitingMax: 65_536,
   /** Records of one batch: keeps the wait of the next one short. */
   batchRecordsMax: 4_096,
+  /** Between two probes whether a full disk has room again. */
+  probeEveryMs: 1_000,
 } as const;
 
 export type CommitInput<Entry, Token> =
@@ -31,6 +36,12 @@ export type CommitInput<Entry, Token> =
   | { readonly type: 'flush' }
   /** The batch in flight, which ends at `position`, is on disk and so is its mark. */
   | { readonly type: 'durable'; readonly position: number }
+  /** The disk has no room for the batch in flight, and nothing of it is there. */
+  | { readonly type: 'full' }
+  /** A write was refused because the disk is full; `nowMs` of a clock that never goes back. */
+  | { readonly type: 'wanted'; readonly nowMs: number }
+  /** What a probe found. */
+  | { readonly type: 'space'; readonly room: boolean }
   | { readonly type: 'failed' };
 
 export type CommitEffect<Entry, Token> =
@@ -38,6 +49,12 @@ export type CommitEffect<Entry, Token> =
   /** Durable now, in log order: whoever follows the log is told before any answer leaves. */
   | { readonly type: 'publish'; readonly entries: readonly Entry[] }
   | { readonly type: 'release'; readonly tokens: readonly Token[] }
+  /** Taken back: the log ends at `position` again, and every state that holds any of `entries` must be thrown away. */
+  | { readonly type: 'rollback'; readonly position: number; readonly entries: readonly Entry[] }
+  /** Never to be released: they saw what was taken back. That none of it happened is known. */
+  | { readonly type: 'refuse'; readonly tokens: readonly Token[] }
+  /** Find out whether there is room, and answer with `space`. */
+  | { readonly type: 'probe' }
   /** Never to be released: their outcome is unknown. Comes once, with everything that waited. */
   | { readonly type: 'abandon'; readonly tokens: readonly Token[] };
 
@@ -49,6 +66,12 @@ export interface CommitState<Entry, Token> {
   /** Tokens that wait for something in the queue, with the position that they observed. */
   waiting: { readonly position: number; readonly token: Token }[];
   waitingCount: number;
+  /** The disk was found to be full, and no probe has found room since. */
+  full: boolean;
+  /** A probe is under way. */
+  probing: boolean;
+  /** No probe before this. */
+  probeAfterMs: number;
   stopped: boolean;
 }
 
@@ -63,13 +86,20 @@ export function commitState<Entry, Token>(durable: number): CommitState<Entry, T
     }),
     waiting: [],
     waitingCount: 0,
+    full: false,
+    probing: false,
+    probeAfterMs: Number.NEGATIVE_INFINITY,
     stopped: false,
   };
 }
 
-/** Whether new work may be decided; if not, `busy` (try again) or `stopped` (for good). */
-export function admits<Entry, Token>(state: CommitState<Entry, Token>): 'yes' | 'busy' | 'stopped' {
+/** Whether new work may be decided; if not, `busy` (try again), `full` (writes only) or `stopped` (for good). */
+export function admits<Entry, Token>(
+  state: CommitState<Entry, Token>,
+  intent: 'read' | 'write',
+): 'yes' | 'busy' | 'full' | 'stopped' {
   if (state.stopped) return 'stopped';
+  if (state.full && intent === 'write') return 'full';
   return state.queue.admits && state.waitingCount < commitBounds.waitingMax ? 'yes' : 'busy';
 }
 
@@ -81,6 +111,7 @@ export function step<Entry, Token>(
   switch (input.type) {
     case 'append':
       assert(!state.stopped, 'a record decided after the log stopped could never become durable');
+      assert(!state.full, 'a record decided while the disk is full could not be written');
       assert(
         input.position === state.appended + 1,
         'positions have no gaps, or the log could not prove that nothing is missing',
@@ -94,6 +125,14 @@ export function step<Entry, Token>(
       return state.inFlight === undefined ? write(state) : [];
     case 'durable':
       return durable(state, input.position);
+    case 'full':
+      return full(state);
+    case 'wanted':
+      return wanted(state, input.nowMs);
+    case 'space':
+      state.probing = false;
+      if (input.room) state.full = false;
+      return [];
     case 'failed':
       return fail(state);
     default:
@@ -148,6 +187,30 @@ function durable<Entry, Token>(
     { type: 'release', tokens: inFlight.tokens },
     ...write(state),
   ];
+}
+
+function full<Entry, Token>(state: CommitState<Entry, Token>): readonly CommitEffect<Entry, Token>[] {
+  if (state.stopped) return [];
+  const { inFlight } = state;
+  assert(inFlight !== undefined, 'only a batch in flight can find the disk full');
+  const entries = [...inFlight.entries, ...state.queue.take(state.queue.length)];
+  const tokens = [...inFlight.tokens, ...state.waiting.map(({ token }) => token)];
+  state.appended = state.durable;
+  state.inFlight = undefined;
+  state.waiting = [];
+  state.waitingCount = 0;
+  state.full = true;
+  return [
+    { type: 'rollback', position: state.durable, entries },
+    { type: 'refuse', tokens },
+  ];
+}
+
+function wanted<Entry, Token>(state: CommitState<Entry, Token>, nowMs: number): readonly CommitEffect<Entry, Token>[] {
+  if (!state.full || state.probing || state.stopped || nowMs < state.probeAfterMs) return [];
+  state.probing = true;
+  state.probeAfterMs = nowMs + commitBounds.probeEveryMs;
+  return [{ type: 'probe' }];
 }
 
 function fail<Entry, Token>(state: CommitState<Entry, Token>): readonly CommitEffect<Entry, Token>[] {

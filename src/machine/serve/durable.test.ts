@@ -42,6 +42,12 @@ class HeldLog implements Log {
     return walked;
   }
 
+  probes = 0;
+
+  probe(): void {
+    this.probes += 1;
+  }
+
   async close(): Promise<void> {
     this.closed = true;
   }

@@ -30,14 +30,14 @@ function proven(files: LogFiles) {
 
 test('opening brings what a killed process left in the write-ahead log to the disk, before it is served', () => {
   const files = newFiles();
-  const writer = new LogWriter(files, proven(files));
+  const writer = new LogWriter(files, proven(files), identity.owner);
   writer.append(['head 1', 'head 2'], ['payload 1', 'payload 2']);
   // A copy of the files of a process that still runs is what its death would leave.
   const copy = newFiles();
   cpSync(files.folder, copy.folder, { recursive: true });
   writer.close();
   ok(statSync(copy.wal).size > 0);
-  const recovered = new LogWriter(copy, proven(copy));
+  const recovered = new LogWriter(copy, proven(copy), identity.owner);
   strictEqual(statSync(copy.wal).size, 0, 'nothing rests in the page cache only');
   const alone = newFiles();
   cpSync(copy.folder, alone.folder, { recursive: true, filter: (from) => !/-(wal|shm)$/.test(from) });
@@ -48,14 +48,18 @@ test('opening brings what a killed process left in the write-ahead log to the di
 test('a log that changed between proof and opening is refused', () => {
   for (const sql of ["UPDATE record SET chain = 'other' WHERE position = 2", 'DELETE FROM record WHERE position = 2']) {
     const files = newFiles();
-    const writer = new LogWriter(files, proven(files));
+    const writer = new LogWriter(files, proven(files), identity.owner);
     writer.append(['head 1', 'head 2'], ['payload 1', 'payload 2']);
     writer.close();
     const end = proven(files);
     const database = new DatabaseSync(files.database);
     database.exec(sql);
     database.close();
-    throws(() => new LogWriter(files, end), { code: 'log-damaged', message: /changed while it was being opened/ });
+    throws(
+      () => new LogWriter(files, end, identity.owner),
+      { code: 'log-damaged', message: /changed while it was being opened/ },
+      identity.owner,
+    );
   }
 });
 
@@ -64,7 +68,7 @@ test(
   { skip: process.platform !== 'linux' },
   () => {
     const files = newFiles();
-    const writer = new LogWriter(files, proven(files));
+    const writer = new LogWriter(files, proven(files), identity.owner);
     const flags = readdirSync('/proc/self/fd').flatMap((handle) => {
       try {
         if (readlinkSync(`/proc/self/fd/${handle}`) !== files.mark) return [];
@@ -83,12 +87,12 @@ test(
 
 test('from a checkpoint only the tail is read, and it must lead on from the checkpoint', () => {
   const files = newFiles();
-  const writer = new LogWriter(files, proven(files));
+  const writer = new LogWriter(files, proven(files), identity.owner);
   writer.append(['head 1', 'head 2'], ['payload 1', 'payload 2']);
   const { last } = writer;
   writer.append(['head 3'], ['payload 3']);
   writer.close();
-  const proof = new LogProof(files, identity, last);
+  const proof = new LogProof(files, identity, { from: last });
   strictEqual(proof.start.position, 2);
   deepStrictEqual(proof.read(10), [{ position: 3, head: 'head 3', payload: 'payload 3' }]);
   strictEqual(proof.end().last.position, 3);
@@ -96,14 +100,14 @@ test('from a checkpoint only the tail is read, and it must lead on from the chec
   const database = new DatabaseSync(files.database);
   database.exec("UPDATE record SET payload = 'other' WHERE position = 3");
   database.close();
-  const broken = new LogProof(files, identity, last);
+  const broken = new LogProof(files, identity, { from: last });
   throws(() => broken.read(10), { code: 'log-damaged', message: /Record 3 .* was changed/ });
   broken.close();
 });
 
 test('a checkpoint that the log does not hold is not believed: everything is read', () => {
   const files = newFiles();
-  const writer = new LogWriter(files, proven(files));
+  const writer = new LogWriter(files, proven(files), identity.owner);
   writer.append(['head 1', 'head 2'], ['payload 1', 'payload 2']);
   const { last } = writer;
   writer.close();
@@ -112,7 +116,7 @@ test('a checkpoint that the log does not hold is not believed: everything is rea
     { ...last, position: 9 },
     { ...last, chain: 'f'.repeat(64) },
   ]) {
-    const proof = new LogProof(files, identity, from);
+    const proof = new LogProof(files, identity, { from });
     strictEqual(proof.start.position, 0);
     strictEqual(proof.read(10).length, 2);
     strictEqual(proof.end().last.position, 2);
@@ -122,17 +126,17 @@ test('a checkpoint that the log does not hold is not believed: everything is rea
 
 test('a record read by its position is proven by its digest', () => {
   const files = newFiles();
-  const first = new LogWriter(files, proven(files));
+  const first = new LogWriter(files, proven(files), identity.owner);
   first.append(['head 1', 'head 2'], ['payload 1', 'payload 2']);
   const { last } = first;
   first.close();
   const database = new DatabaseSync(files.database);
   database.exec("UPDATE record SET payload = 'other' WHERE position = 1");
   database.close();
-  const proof = new LogProof(files, identity, last);
+  const proof = new LogProof(files, identity, { from: last });
   const end = proof.end();
   proof.close();
-  const writer = new LogWriter(files, end);
+  const writer = new LogWriter(files, end, identity.owner);
   strictEqual(writer.read([2])[0]?.payload, 'payload 2');
   throws(() => writer.read([1]), { code: 'log-damaged', message: /Record 1 .* was changed/ });
   writer.close();

@@ -35,11 +35,25 @@ export interface LogFiles {
   readonly database: string;
   readonly wal: string;
   readonly mark: string;
+  /** Says that a write or sync failed, so that the page cache may hold what the disk does not. */
+  readonly failure: string;
+  /** A whole, synced copy of what could be proven after a failure; from then on it is the log. */
+  readonly recovered: string;
+  /** Where what a failure left is kept. */
+  readonly evidence: string;
 }
 
 export function logFiles(folder: string): LogFiles {
   const database = join(folder, 'log.db');
-  return { folder, database, wal: `${database}-wal`, mark: join(folder, 'log.mark') };
+  return {
+    folder,
+    database,
+    wal: `${database}-wal`,
+    mark: join(folder, 'log.mark'),
+    failure: join(folder, 'log.failed'),
+    recovered: `${database}.recovered`,
+    evidence: join(folder, 'log.evidence'),
+  };
 }
 
 /** A record as it lies in the log. */
@@ -83,6 +97,12 @@ export const sqlite = { busy: 5, full: 13 } as const;
 export function sqliteCode(thrown: unknown): number | undefined {
   if (typeof thrown !== 'object' || thrown === null || !('errcode' in thrown)) return undefined;
   return typeof thrown.errcode === 'number' ? thrown.errcode & 0xff : undefined;
+}
+
+/** Whether SQLite or the system says that the disk has no room. A quota or a limit of file size says something else. */
+export function isFull(thrown: unknown): boolean {
+  if (sqliteCode(thrown) === sqlite.full) return true;
+  return typeof thrown === 'object' && thrown !== null && 'code' in thrown && thrown.code === 'ENOSPC';
 }
 
 export function asOpenFault(files: LogFiles, thrown: unknown): Fault {

@@ -9,6 +9,8 @@ export type ToWorker =
   | { readonly type: 'read'; readonly id: number; readonly positions: readonly number[] }
   /** From a record of an instance back to those before it. */
   | { readonly type: 'walk'; readonly id: number; readonly position: number; readonly count: number }
+  /** Is there room on a disk that was full? */
+  | { readonly type: 'probe' }
   | { readonly type: 'close' };
 
 export type FromWorker =
@@ -22,6 +24,9 @@ export type FromWorker =
   | { readonly type: 'serving'; readonly last: Mark }
   | { readonly type: 'durable'; readonly last: Mark }
   | { readonly type: 'read'; readonly id: number; readonly records: readonly StoredRecord[] }
+  /** The disk is full; nothing of the batch is there. */
+  | { readonly type: 'full' }
+  | { readonly type: 'space'; readonly room: boolean }
   | { readonly type: 'walk'; readonly id: number; readonly records: readonly WalkedRecord[] }
   /** What was asked for cannot be read or proven; the log goes on. */
   | {

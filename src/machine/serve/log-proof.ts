@@ -21,6 +21,22 @@ export interface ProvenEnd {
   readonly marked: boolean;
 }
 
+export interface ProofOptions {
+  /** Begin after this record, which was proven before. */
+  readonly from?: Mark | undefined;
+  /** Check the file's pages first, as is done by itself when it is read from its beginning. */
+  readonly checkPages?: boolean;
+}
+
+/** A record as its row says, proven. */
+export interface ProvenRow {
+  readonly position: number;
+  readonly head: string;
+  readonly payload: string;
+  readonly digest: string;
+  readonly chain: string | null;
+}
+
 /**
  * Reads a log from its first record, or from a point that was proven before, to its last and proves it on
  * the way: pages, chain, mark. Reads only: nothing is recovered, checkpointed or truncated before `end`, so
@@ -41,13 +57,13 @@ export class LogProof {
   readonly #counter: number;
   #position = 0;
   #chain: string;
-  #chainedAt = 0;
+  #chained: Mark;
 
-  /** With `from`, only what is after it is read and proven; without, the file's pages are checked as well. */
-  constructor(files: LogFiles, identity: LogIdentity, from?: Mark) {
+  constructor(files: LogFiles, identity: LogIdentity, { from, checkPages = true }: ProofOptions = {}) {
     this.#files = files;
     this.#identity = identity;
     this.#chain = chainStart(identity.owner);
+    this.#chained = { position: 0, chain: this.#chain };
     // Reading in WAL mode makes these, empty, if they are missing; what was there before stays.
     this.#made = [`${files.database}-shm`, files.wal].filter((file) => !existsSync(file));
     let database: DatabaseSync | undefined;
@@ -62,9 +78,9 @@ export class LogProof {
       if (from !== undefined && this.#holds(from)) {
         this.#position = from.position;
         this.#chain = from.chain;
-        this.#chainedAt = from.position;
+        this.#chained = from;
         this.#checkMarkBefore();
-      } else {
+      } else if (checkPages) {
         this.#checkPages();
       }
       this.start = { position: this.#position, chain: this.#chain };
@@ -84,25 +100,47 @@ export class LogProof {
   /** The next records, at most `count`; fewer only at the end. Fault `log-damaged` at the first that is not proven. */
   read(count: number): readonly StoredRecord[] {
     const records: StoredRecord[] = [];
+    while (records.length < count) {
+      const row = this.next();
+      if (row === undefined) break;
+      records.push({ position: row.position, head: row.head, payload: row.payload });
+    }
+    return records;
+  }
+
+  /** The next record; undefined after the last. Fault `log-damaged` if it is not proven. */
+  next(): ProvenRow | undefined {
     try {
-      while (records.length < count) {
-        const next = this.#rows.next();
-        if (next.done === true) break;
-        records.push(this.#prove(next.value));
-      }
+      const next = this.#rows.next();
+      return next.done === true ? undefined : this.#prove(next.value);
     } catch (thrown) {
       throw asOpenFault(this.#files, thrown);
     }
-    return records;
+  }
+
+  /** The last record that a stored chain has proven: all that is certain if a later one is not. */
+  get chained(): Mark {
+    return this.#chained;
+  }
+
+  /** Whether everything that may have been acknowledged is proven. */
+  get reachedMark(): boolean {
+    return this.#mark !== undefined && this.#chained.position >= this.#mark.position;
+  }
+
+  /** What the log says of itself, name by name. */
+  meta(): readonly (readonly [string, string])[] {
+    const rows = this.#database.prepare('SELECT name, value FROM meta ORDER BY name').all();
+    return rows.map(({ name, value }) => [String(name), String(value)]);
   }
 
   /** After the last record: proves that nothing that was acknowledged is missing. */
   end(): ProvenEnd {
     const { database, mark } = this.#files;
-    if (this.#chainedAt !== this.#position) {
+    if (this.#chained.position !== this.#position) {
       throw damaged(
         this.#files,
-        `${database} ends inside a batch: records ${this.#chainedAt + 1} to ${this.#position} have no chain`,
+        `${database} ends inside a batch: records ${this.#chained.position + 1} to ${this.#position} have no chain`,
       );
     }
     if (this.#mark === undefined && (this.#position > 0 || this.#identity.mustExist)) {
@@ -189,27 +227,26 @@ export class LogProof {
     throw damaged(this.#files, `Record ${this.#mark.position} of ${database} is not the one that ${mark} names`);
   }
 
-  #prove(row: Record<string, unknown>): StoredRecord {
+  #prove(row: Record<string, unknown>): ProvenRow {
     const { position, head, payload, digest, chain } = row;
     const expected = this.#position + 1;
     if (position !== expected) throw damaged(this.#files, `Record ${expected} of ${this.#files.database} is missing`);
     if (typeof head !== 'string' || typeof payload !== 'string' || digest !== digestOf(payload)) {
       throw damaged(this.#files, `Record ${expected} of ${this.#files.database} was changed`);
     }
-    const record = { position: expected, head, payload };
     this.#chain = chainOf(this.#chain, head, digest);
     this.#position = expected;
     if (chain !== null) {
       if (chain !== this.#chain) {
         throw damaged(
           this.#files,
-          `The chain of ${this.#files.database} breaks at record ${expected}, or before it since record ${this.#chainedAt}`,
+          `The chain of ${this.#files.database} breaks at record ${expected}, or before it since record ${this.#chained.position}`,
         );
       }
-      this.#chainedAt = expected;
+      this.#chained = { position: expected, chain: this.#chain };
     }
     if (this.#mark?.position === expected) this.#compareMark();
-    return record;
+    return { position: expected, head, payload, digest: digestOf(payload), chain: chain === null ? null : this.#chain };
   }
 
   #compareMark(): void {

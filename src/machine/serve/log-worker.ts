@@ -5,6 +5,7 @@ import { Fault } from '../../kernel/fault.ts';
 import { asOpenFault, createIfMissing, logFiles } from './log-files.ts';
 import type { FromWorker, ToWorker } from './log-messages.ts';
 import { LogProof } from './log-proof.ts';
+import { leaveFailure, recover } from './log-recovery.ts';
 import { LogWriter } from './log-writer.ts';
 import type { Mark } from './mark.ts';
 
@@ -35,8 +36,10 @@ port.on('message', (message: ToWorker) => {
   if (phase.name === 'stopped') return;
   try {
     post(answer(message));
+    if (message.type === 'write' && phase.name === 'writing') phase.writer.maintain();
   } catch (thrown) {
     if (phase.name === 'proving') phase.proof.close();
+    if (phase.name === 'writing') leaveFailure(files, thrown);
     phase = { name: 'stopped' };
     post(failureOf(thrown));
   }
@@ -81,8 +84,9 @@ function answer(message: ToWorker): FromWorker {
   switch (message.type) {
     case 'next': {
       if (phase.name === 'idle') {
+        recover(files, identity);
         createIfMissing(files, identity);
-        phase = { name: 'proving', proof: new LogProof(files, identity, checkpoint) };
+        phase = { name: 'proving', proof: new LogProof(files, identity, { from: checkpoint }) };
       }
       assert(phase.name === 'proving', 'pages are read before the log is served');
       const records = phase.proof.read(message.count);
@@ -93,13 +97,18 @@ function answer(message: ToWorker): FromWorker {
       const end = phase.proof.end();
       phase.proof.close();
       phase = { name: 'idle' };
-      const writer = new LogWriter(files, end);
+      const writer = new LogWriter(files, end, identity.owner);
       phase = { name: 'writing', writer };
       return { type: 'serving', last: writer.last };
     }
-    case 'write':
+    case 'write': {
       assert(phase.name === 'writing', 'only a served log is written');
-      return { type: 'durable', last: phase.writer.append(message.heads, message.payloads) };
+      const last = phase.writer.append(message.heads, message.payloads);
+      return last === undefined ? { type: 'full' } : { type: 'durable', last };
+    }
+    case 'probe':
+      assert(phase.name === 'writing', 'only a served log is written');
+      return { type: 'space', room: phase.writer.probe() };
     case 'read':
       assert(phase.name === 'writing', 'only a served log is read');
       return readRecords(message.id, readOf(phase.writer, message));

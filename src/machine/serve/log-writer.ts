@@ -1,9 +1,24 @@
+import { closeSync, existsSync, fdatasyncSync, openSync, rmSync, writeSync } from 'node:fs';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { assert } from '../../kernel/assert.ts';
+import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
-import { decodeHead } from '../decide/record.ts';
-import { asOpenFault, chainOf, chainStart, damaged, digestOf, type LogFiles, type StoredRecord, type WalkedRecord } from './log-files.ts';
+import {
+  asOpenFault,
+  chainOf,
+  damaged,
+  digestOf,
+  isFull,
+  messageOf,
+  sqlite,
+  sqliteCode,
+  type LogFiles,
+  type StoredRecord,
+  type WalkedRecord,
+} from './log-files.ts';
 import type { ProvenEnd } from './log-proof.ts';
+import { baseOf, RecordReader } from './log-reader.ts';
+import { leaveFailure } from './log-recovery.ts';
 import { createMark, MarkWriter, type Mark } from './mark.ts';
 
 /** What `PRAGMA synchronous` answers when it is FULL. */
@@ -12,22 +27,27 @@ const rowsPerInsert = 32;
 /** The chain is stored at each position that is a multiple of it too, so that one record is proven by few others. */
 const chainEvery = 16;
 const columns = 5;
+/** Pages of the write-ahead log, estimated, after which they are brought into the database. */
+const checkpointPages = 2_000;
+const pageBytes = 16_384;
+/** What must fit on a disk that was full before it is written again. */
+const probeBytes = 1024 * 1024;
 
 /** A proven log, open for appending. */
 export class LogWriter {
+  readonly #files: LogFiles;
   readonly #database: DatabaseSync;
   readonly #mark: MarkWriter;
   readonly #insertMany: StatementSync;
   readonly #insertOne: StatementSync;
-  readonly #select: StatementSync;
-  readonly #selectHead: StatementSync;
-  readonly #selectChained: StatementSync;
-  readonly #selectAfter: StatementSync;
-  readonly #chainStart: string;
+  readonly #selectLast: StatementSync;
+  readonly #reader: RecordReader;
   #last: Mark;
+  #pagesWritten = 0;
 
   /** Opens what `LogProof` has proven, and makes everything in it durable before anybody is told of it. */
-  constructor(files: LogFiles, proof: ProvenEnd) {
+  constructor(files: LogFiles, proof: ProvenEnd, owner: string) {
+    this.#files = files;
     this.#last = proof.last;
     let database: DatabaseSync | undefined;
     try {
@@ -37,37 +57,29 @@ export class LogWriter {
       const { synchronous } = database.prepare('PRAGMA synchronous').get() ?? {};
       // SQLite says nothing if it cannot do as it is told, and then an answer would leave before it is on disk.
       assert(journalMode === 'wal' && synchronous === syncFull, 'each commit must reach the disk before it returns');
-      const last = database.prepare('SELECT position, chain FROM record ORDER BY position DESC LIMIT 1').get();
-      const { position, chain } = last ?? { position: 0, chain: proof.last.chain };
+      // SQLite's own checkpoints fail in silence: a sync that failed there, repeated, could claim what is not so.
+      database.exec('PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = ON');
+      const base = baseOf(database, owner);
+      this.#selectLast = database.prepare('SELECT position, chain FROM record ORDER BY position DESC LIMIT 1');
+      const { position, chain } = this.#selectLast.get() ?? base;
       if (position !== proof.last.position || chain !== proof.last.chain) {
         throw damaged(files, `${files.database} changed while it was being opened`);
       }
-      // After a crash the records may be in the page cache only: a checkpoint syncs them.
-      const { busy } = database.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get() ?? {};
-      assert(busy === 0, 'nobody else can hold a log that is locked');
-      database.exec('PRAGMA wal_autocheckpoint = 2000');
+      syncFile(files.wal);
+      syncFile(files.database);
+      this.#database = database;
+      this.#checkpoint('TRUNCATE');
       if (!proof.marked) createMark(files.mark, proof.last);
       this.#mark = new MarkWriter(files.mark, proof.counter);
       this.#mark.write(proof.last);
+      this.#reader = new RecordReader(database, base);
     } catch (thrown) {
       database?.close();
-      throw asOpenFault(files, thrown);
+      throw writableFault(files, thrown);
     }
-    this.#database = database;
     const values = Array.from({ length: rowsPerInsert }, () => '(?, ?, ?, ?, ?)').join(', ');
     this.#insertMany = database.prepare(`INSERT INTO record VALUES ${values}`);
     this.#insertOne = database.prepare('INSERT INTO record VALUES (?, ?, ?, ?, ?)');
-    this.#select = database.prepare('SELECT head, payload, digest FROM record WHERE position = ?');
-    this.#selectHead = database.prepare('SELECT head FROM record WHERE position = ?');
-    this.#selectChained = database.prepare(
-      'SELECT position, chain FROM record WHERE position < ? AND chain IS NOT NULL ORDER BY position DESC LIMIT 1',
-    );
-    this.#selectAfter = database.prepare(
-      'SELECT position, head, digest, chain FROM record WHERE position > ? ORDER BY position',
-    );
-    this.#chainStart = chainStart(
-      String(database.prepare("SELECT value FROM meta WHERE name = 'owner'").get()?.['value']),
-    );
   }
 
   /** The last record that is on disk with its mark: what a checkpoint names. */
@@ -75,50 +87,56 @@ export class LogWriter {
     return this.#last;
   }
 
-  /** Appends a batch and its mark. When it returns, both are on disk; if it throws, nobody knows what is. */
-  append(heads: readonly string[], payloads: readonly string[]): Mark {
-    let { position, chain } = this.#last;
-    const rows: (string | number | null)[] = [];
-    this.#database.exec('BEGIN IMMEDIATE');
-    for (let i = 0; i < heads.length; i++) {
-      const head = heads[i] ?? '';
-      const payload = payloads[i] ?? '';
-      const digest = digestOf(payload);
-      chain = chainOf(chain, head, digest);
-      position += 1;
-      const chained = i === heads.length - 1 || position % chainEvery === 0;
-      rows.push(position, head, payload, digest, chained ? chain : null);
-      if (rows.length === rowsPerInsert * columns) {
-        this.#insertMany.run(...rows);
-        rows.length = 0;
-      }
+  /**
+   * Appends a batch and its mark. When it returns, both are on disk; or it returns undefined, because the disk is
+   * full, and nothing of the batch is there. If it throws, nobody knows what is.
+   */
+  append(heads: readonly string[], payloads: readonly string[]): Mark | undefined {
+    let last: Mark;
+    try {
+      last = this.#insert(heads, payloads);
+      this.#database.exec('COMMIT');
+    } catch (thrown) {
+      if (sqliteCode(thrown) !== sqlite.full) throw thrown;
+      this.#takeBack(thrown);
+      return undefined;
     }
-    for (let i = 0; i < rows.length; i += columns) this.#insertOne.run(...rows.slice(i, i + columns));
-    this.#database.exec('COMMIT');
-    this.#last = { position, chain };
-    this.#mark.write(this.#last);
-    return this.#last;
+    this.#last = last;
+    this.#mark.write(last);
+    return last;
   }
 
-  /**
-   * Records by their positions, each payload proven by its digest, and digest and head by the stored chains around
-   * them: what lies before a checkpoint was not proven at opening. Fault `log-damaged` at one that is not.
-   */
-  read(positions: readonly number[]): readonly StoredRecord[] {
-    return positions.map((position) => {
-      const { head, payload, digest } = this.#select.get(position) ?? {};
-      if (
-        typeof head !== 'string' ||
-        typeof payload !== 'string' ||
-        digest !== digestOf(payload) ||
-        !this.#chains(position, head, digest)
-      ) {
-        throw fault('log-damaged', `Record ${position} of the log is missing or was changed`, {
-          field: `record ${position}`,
-        });
+  /** After a batch: brings the write-ahead log into the database once it is long. Throws as `append` does. */
+  maintain(): void {
+    if (this.#pagesWritten >= checkpointPages) this.#checkpoint('PASSIVE');
+  }
+
+  /** Whether a full disk has room again. Throws if it fails in another way. */
+  probe(): boolean {
+    const file = `${this.#files.database}.probe`;
+    try {
+      const handle = openSync(file, 'w', 0o600);
+      try {
+        // Its bytes differ, so that a file system that compresses needs room for them too.
+        const bytes = Buffer.allocUnsafe(probeBytes);
+        for (let i = 0; i < probeBytes; i += 4) bytes.writeUInt32LE(Math.imul(i, 0x9e37_79b1) >>> 0, i);
+        for (let at = 0; at < probeBytes;) at += writeSync(handle, bytes, at);
+        fdatasyncSync(handle);
+      } finally {
+        closeSync(handle);
       }
-      return { position, head, payload };
-    });
+      return true;
+    } catch (thrown) {
+      if (isFull(thrown)) return false;
+      throw thrown;
+    } finally {
+      rmSync(file, { force: true });
+    }
+  }
+
+  /** Records by their positions, each proven. Fault `log-damaged` at one that is not as it was written. */
+  read(positions: readonly number[]): readonly StoredRecord[] {
+    return positions.map((position) => this.#reader.read(position));
   }
 
   /**
@@ -128,34 +146,84 @@ export class LogWriter {
   walk(position: number, count: number): readonly WalkedRecord[] {
     const walked: WalkedRecord[] = [];
     for (let at = position; at > 0 && walked.length < count;) {
-      const { head } = this.#selectHead.get(at) ?? {};
-      if (typeof head !== 'string') {
-        throw fault('log-damaged', `Record ${at} of the log is missing`, { field: `record ${at}` });
-      }
-      const { previous, seqBefore, hashes } = decodeHead(at, head);
-      walked.push({ position: at, previous, seqBefore, seqAfter: seqBefore + hashes.length - 1 });
-      at = previous;
+      const record = this.#reader.walked(at);
+      walked.push(record);
+      at = record.previous;
     }
     return walked;
-  }
-
-  /** Whether head and digest are what the next stored chain at or after them says, from the one before. */
-  #chains(position: number, head: string, digest: string): boolean {
-    const before = this.#selectChained.get(position);
-    let at = Number(before?.['position'] ?? 0);
-    let chain = String(before?.['chain'] ?? this.#chainStart);
-    for (const row of this.#selectAfter.iterate(at)) {
-      at += 1;
-      if (row['position'] !== at || typeof row['head'] !== 'string' || typeof row['digest'] !== 'string') return false;
-      if (at === position && (row['head'] !== head || row['digest'] !== digest)) return false;
-      chain = chainOf(chain, row['head'], row['digest']);
-      if (row['chain'] !== null) return at >= position && row['chain'] === chain;
-    }
-    return false;
   }
 
   close(): void {
     this.#database.close();
     this.#mark.close();
   }
+
+  #insert(heads: readonly string[], payloads: readonly string[]): Mark {
+    let { position, chain } = this.#last;
+    const rows: (string | number | null)[] = [];
+    let units = 0;
+    this.#database.exec('BEGIN IMMEDIATE');
+    for (let i = 0; i < heads.length; i++) {
+      const head = heads[i] ?? '';
+      const payload = payloads[i] ?? '';
+      const digest = digestOf(payload);
+      chain = chainOf(chain, head, digest);
+      position += 1;
+      units += head.length + payload.length;
+      const chained = i === heads.length - 1 || position % chainEvery === 0;
+      rows.push(position, head, payload, digest, chained ? chain : null);
+      if (rows.length === rowsPerInsert * columns) {
+        this.#insertMany.run(...rows);
+        rows.length = 0;
+      }
+    }
+    for (let i = 0; i < rows.length; i += columns) this.#insertOne.run(...rows.slice(i, i + columns));
+    this.#pagesWritten += 2 + Math.ceil(units / pageBytes);
+    return { position, chain };
+  }
+
+  /**
+   * SQLite says FULL when a frame could not be written whole. The commit frame is the last one, and without all of
+   * it recovery drops the batch; the next batch overwrites what is there of it.
+   */
+  #takeBack(cause: unknown): void {
+    if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
+    const { position, chain } = this.#selectLast.get() ?? this.#last;
+    if (position === this.#last.position && chain === this.#last.chain) return;
+    throw new Error('the batch that found the disk full is there all the same', { cause });
+  }
+
+  /** A full disk is no failure: the records are in the write-ahead log, and stay there. */
+  #checkpoint(mode: 'PASSIVE' | 'TRUNCATE'): void {
+    this.#pagesWritten = 0;
+    try {
+      const { busy } = this.#database.prepare(`PRAGMA wal_checkpoint(${mode})`).get() ?? {};
+      assert(busy === 0, 'nobody else can hold a log that is locked');
+    } catch (thrown) {
+      if (sqliteCode(thrown) !== sqlite.full) throw thrown;
+    }
+  }
+}
+
+/** What a killed process wrote may be in the page cache only. */
+function syncFile(file: string): void {
+  if (!existsSync(file)) return;
+  const handle = openSync(file, 'r+');
+  try {
+    fdatasyncSync(handle);
+  } finally {
+    closeSync(handle);
+  }
+}
+
+/** Why a log that is proven cannot be written: it is not damaged, but what the disk holds is not known any more. */
+function writableFault(files: LogFiles, thrown: unknown): Fault {
+  if (thrown instanceof Fault || sqliteCode(thrown) === sqlite.busy) return asOpenFault(files, thrown);
+  if (isFull(thrown)) {
+    const message = `There is no room on the disk of ${files.folder}, not even to open the log; make some`;
+    return fault('log-full', message, { field: files.folder, cause: thrown });
+  }
+  leaveFailure(files, thrown);
+  const message = `The log in ${files.folder} is proven, but cannot be written: ${messageOf(thrown)}; check the disk`;
+  return fault('log-stopped', message, { field: files.folder, cause: thrown });
 }

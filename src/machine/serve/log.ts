@@ -12,7 +12,11 @@ const pageRecords = 1_024;
 export interface LogEvents {
   /** The batch that ends at `position` and its mark are on disk. */
   readonly durable: (position: number) => void;
-  /** A write, sync or read failed; called at most once, and nothing is called after it. */
+  /** The disk had no room for the batch in flight, and nothing of it is there. */
+  readonly full: () => void;
+  /** What a probe found. */
+  readonly space: (room: boolean) => void;
+  /** A write or sync failed; called at most once, and nothing is called after it. */
   readonly failed: (reason: Fault) => void;
 }
 
@@ -33,6 +37,8 @@ export interface Log {
   read(positions: readonly number[]): Promise<readonly StoredRecord[]>;
   /** From a record of an instance back to those before it, the newest first, at most `count`; not proven. */
   walk(position: number, count: number): Promise<readonly WalkedRecord[]>;
+  /** Finds out whether a full disk has room again; `space` is called with the answer. */
+  probe(): void;
   /** The last record that is durable. */
   readonly last: Mark;
   close(): Promise<void>;
@@ -127,6 +133,10 @@ class LogThread implements Log {
       if (message.type === 'durable') {
         this.last = message.last;
         events.durable(message.last.position);
+      } else if (message.type === 'full') {
+        events.full();
+      } else if (message.type === 'space') {
+        events.space(message.room);
       } else {
         this.#settleRead(message);
       }
@@ -138,6 +148,10 @@ class LogThread implements Log {
 
   write(heads: readonly string[], payloads: readonly string[]): void {
     this.#post({ type: 'write', heads, payloads });
+  }
+
+  probe(): void {
+    this.#post({ type: 'probe' });
   }
 
   read(positions: readonly number[]): Promise<readonly StoredRecord[]> {

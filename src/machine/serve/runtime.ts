@@ -2,7 +2,15 @@ import { assert, unreachable } from '../../kernel/assert.ts';
 import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import { asFault } from '../../protocol/problem.ts';
-import { admits, commitState, step, type CommitEffect, type CommitInput, type CommitState } from '../decide/commit.ts';
+import {
+  admits,
+  commitBounds,
+  commitState,
+  step,
+  type CommitEffect,
+  type CommitInput,
+  type CommitState,
+} from '../decide/commit.ts';
 import {
   Instance,
   type CommandAnswer,
@@ -102,6 +110,8 @@ interface Entry {
 /** An answer that waits: how to let it leave, and how to say that its outcome is unknown. */
 interface Token {
   readonly release: () => void;
+  /** It saw what was taken back, because the disk is full. */
+  readonly refuse: () => void;
   readonly abandon: () => void;
 }
 
@@ -147,6 +157,8 @@ class HostRuntime implements Runtime {
     };
     this.#log = await open(this.#options, replay, {
       durable: (position) => this.#step({ type: 'durable', position }),
+      full: () => this.#step({ type: 'full' }),
+      space: (room) => this.#step({ type: 'space', room }),
       failed: (reason) => this.#stop(reason),
     });
     this.#commit = commitState(records);
@@ -154,7 +166,7 @@ class HostRuntime implements Runtime {
   }
 
   async execute(request: CommandRequest & { readonly instance: InstanceName }): Promise<CommandAnswer> {
-    const hosted = this.#admit(request.instance);
+    const hosted = this.#admit(request.instance, 'write');
     if (hosted instanceof Fault) return { kind: 'rejected', fault: hosted, repeated: false };
     const now = Math.max(this.#lastNow, this.#options.nowMs());
     let decision: Decision;
@@ -168,8 +180,8 @@ class HostRuntime implements Runtime {
       return { kind: 'rejected', fault: reason, repeated: false };
     }
     const { answer, record } = decision;
-    if (record === undefined) return this.#observed(hosted, answer, rejectedAs('log-stopped'));
-    return this.#observed(hosted, answer, rejectedAs('outcome-unknown'));
+    const stopped = record === undefined ? 'log-stopped' : 'outcome-unknown';
+    return this.#observed(hosted, answer, stopped, (fault) => ({ kind: 'rejected', fault, repeated: false }));
   }
 
   async query(request: {
@@ -177,7 +189,7 @@ class HostRuntime implements Runtime {
     readonly query: string;
     readonly input: unknown;
   }): Promise<QueryAnswer> {
-    const hosted = this.#admit(request.instance);
+    const hosted = this.#admit(request.instance, 'read');
     if (hosted instanceof Fault) return { kind: 'rejected', fault: hosted };
     const { instance } = hosted;
     let answer: QueryAnswer;
@@ -186,15 +198,15 @@ class HostRuntime implements Runtime {
     } catch (thrown) {
       answer = { kind: 'rejected', fault: asFault(thrown) };
     }
-    return this.#observed(hosted, answer, () => ({ kind: 'rejected', fault: stoppedFault('log-stopped') }));
+    return this.#observed(hosted, answer, 'log-stopped', (fault) => ({ kind: 'rejected', fault }));
   }
 
   async state(instance: InstanceName): Promise<InstanceSummary> {
-    const hosted = this.#admit(instance);
+    const hosted = this.#admit(instance, 'read');
     if (hosted instanceof Fault) throw hosted;
     const { seq, stateHash } = hosted.instance;
-    return this.#observed(hosted, { instance, seq, stateHash }, () => {
-      throw stoppedFault('log-stopped');
+    return this.#observed(hosted, { instance, seq, stateHash }, 'log-stopped', (fault) => {
+      throw fault;
     });
   }
 
@@ -234,10 +246,10 @@ class HostRuntime implements Runtime {
   }
 
   /** The instance, or why nothing may be asked of it now. */
-  #admit(instance: InstanceName): Hosted | Fault {
+  #admit(instance: InstanceName, intent: 'read' | 'write'): Hosted | Fault {
     if (this.#closing)
       return fault('draining', 'This process is stopping; repeat the request', { retryAfterMs: 1_000 });
-    const admitted = admits(this.#commit);
+    const admitted = admits(this.#commit, intent);
     switch (admitted) {
       case 'yes':
         return this.#host(instance);
@@ -245,10 +257,13 @@ class HostRuntime implements Runtime {
         return fault('log-busy', 'The log has more work queued than it may hold; repeat the request later', {
           retryAfterMs: 100,
         });
+      case 'full':
+        this.#step({ type: 'wanted', nowMs: performance.now() });
+        return fullFault();
       case 'stopped':
         return stoppedFault('log-stopped');
       default:
-        return unreachable(admitted, 'admits has three answers');
+        return unreachable(admitted, 'admits has four answers');
     }
   }
 
@@ -297,17 +312,24 @@ class HostRuntime implements Runtime {
   }
 
   /** Resolves with the answer once what it observed is durable. */
-  #observed<Answer>(hosted: Hosted, answer: Answer, otherwise: () => Answer): Promise<Answer> {
+  #observed<Answer>(
+    hosted: Hosted,
+    answer: Answer,
+    stopped: 'log-stopped' | 'outcome-unknown',
+    otherwise: (reason: Fault) => Answer,
+  ): Promise<Answer> {
     return new Promise((resolve, reject) => {
+      const settle = (reason: Fault): void => {
+        try {
+          resolve(otherwise(reason));
+        } catch (thrown) {
+          reject(thrown);
+        }
+      };
       const token: Token = {
         release: () => resolve(answer),
-        abandon: () => {
-          try {
-            resolve(otherwise());
-          } catch (thrown) {
-            reject(thrown);
-          }
-        },
+        refuse: () => settle(fullFault()),
+        abandon: () => settle(stoppedFault(stopped)),
       };
       this.#step({ type: 'observe', position: hosted.position, token });
     });
@@ -333,12 +355,27 @@ class HostRuntime implements Runtime {
       case 'release':
         for (const token of effect.tokens) token.release();
         return;
+      case 'rollback':
+        this.#takeBack(effect.position, effect.entries);
+        return;
+      case 'refuse':
+        for (const token of effect.tokens) token.refuse();
+        return;
+      case 'probe':
+        this.#log?.probe();
+        return;
       case 'abandon':
         for (const token of effect.tokens) token.abandon();
         return;
       default:
         unreachable(effect, 'unknown effect of the commit protocol');
     }
+  }
+
+  /** The log ends at `position` again: what these records led to must not be seen any more. */
+  #takeBack(_position: number, _entries: readonly Entry[]): void {
+    // After the answers that saw it were refused: a new start replays what is durable.
+    queueMicrotask(() => this.#stop(fullFault()));
   }
 
   #stop(reason: Fault): void {
@@ -404,6 +441,7 @@ function stoppedFault(code: 'log-stopped' | 'outcome-unknown'): Fault {
       });
 }
 
-function rejectedAs(code: 'log-stopped' | 'outcome-unknown'): () => CommandAnswer {
-  return () => ({ kind: 'rejected', fault: stoppedFault(code), repeated: false });
+function fullFault(): Fault {
+  const message = 'The disk of the log is full: nothing was changed, and nothing can be until there is room';
+  return fault('log-full', message, { retryAfterMs: commitBounds.probeEveryMs });
 }
