@@ -125,7 +125,7 @@ export class Follower {
     this.#held.delete(instance);
     const head = reading?.reader.head;
     if (held === undefined || reading === undefined || head === undefined) return undefined;
-    const served = reading.reader.read;
+    const served = readAnyway(reading.reader);
     const mine = held.instance;
     return {
       served: { seq: head.seq, kept: head.stateHash, recomputed: served.stateHash },
@@ -220,7 +220,16 @@ function isRehearsed(position: number): boolean {
 function recomputedHash(instance: Instance): string {
   const reader = new StateReader(instance.name, instance.machine);
   for (const text of encodeState(instance.capture())) reader.take(text);
-  return reader.read.stateHash;
+  return readAnyway(reader).stateHash;
+}
+
+/** What was read, also if its hashes are not what it says. */
+function readAnyway(reader: StateReader): Instance {
+  try {
+    return reader.finish();
+  } catch {
+    return reader.read;
+  }
 }
 
 function standingOf({ seq, stateHash, keysHash }: Instance): Standing {
