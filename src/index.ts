@@ -7,20 +7,27 @@ export { upcast, type RetiredEvent, type Upcaster, type Upcasters } from './mach
 export type {
   CommandContext,
   CommandDefinition,
+  Effects,
   EventDefinition,
   EventOf,
+  IndexRange,
+  IndexView,
   Invariant,
+  InvariantDefinition,
   MachineDefinition,
   QueryDefinition,
+  Random,
   Refusal,
   RowChange,
   ScanRange,
   TableDefinition,
   TableView,
   TableWriter,
+  TimerOf,
 } from './machine/decide/define.ts';
-export { openInMemory, type MemoryInstance } from './machine/decide/memory.ts';
-export type { CommandAnswer, RecordedEvent } from './machine/decide/instance.ts';
+export { openInMemory, type MemoryInstance, type MemoryOptions } from './machine/decide/memory.ts';
+export type { Message, Timer } from './machine/decide/effects.ts';
+export type { CommandAnswer, RecordedEvent } from './machine/decide/answers.ts';
 export { Fault } from './kernel/fault.ts';
 /** Schemas are TypeBox's; from here, so that a machine needs no other import. */
 export { Type, type Static } from 'typebox';

@@ -3,9 +3,11 @@ import { deepStrictEqual, match, ok, strictEqual } from 'node:assert/strict';
 import * as fc from 'fast-check';
 import { Type } from 'typebox';
 import { fault } from '../../protocol/errors.ts';
-import { eventsPerCommandMax, Instance, recordUnitsMax, refusalBounds, type CommandAnswer } from './instance.ts';
+import { Instance, type CommandAnswer } from './instance.ts';
 import { machine, table, type Machine } from './machine.ts';
 import { decodeRecord, encodeRecord } from './record.ts';
+import { eventsPerCommandMax, refusalBounds } from './returned.ts';
+import { recordUnitsMax } from './sealed.ts';
 
 /** Handlers as a module without types may have them: the first one returns, or throws, whatever `behave` does. */
 let behave: () => unknown = () => [];

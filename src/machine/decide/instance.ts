@@ -1,69 +1,31 @@
-import { Type, type Static } from 'typebox';
-import { Compile } from 'typebox/compile';
-import { assert } from '../../kernel/assert.ts';
+import { assert, unreachable } from '../../kernel/assert.ts';
 import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import { limits } from '../../protocol/limits.ts';
+import { answerOf, noneBroken, rejected, type CommandAnswer, type CommandRequest, type Decision } from './answers.ts';
 import type { StateRows } from './compare.ts';
-import type { CommandContext, Refusal } from './define.ts';
+import { Decider } from './decider.ts';
+import type { Message, Timer } from './effects.ts';
+import { Evolution } from './evolution.ts';
 import { Mismatched, type Mismatch } from './mismatch.ts';
 import { IdempotencyKeys, type KeyLimits, type RememberedAnswer } from './keys.ts';
-import type { CompiledCommand, Machine } from './machine.ts';
-import { decodePayload, encodePayload, type EventEntry, type LogRecord, type Outcome } from './record.ts';
-import { TableSet, type RowEffect } from './tables.ts';
-import { canonical, isPlainObject, isThenable, messageOf } from './value.ts';
+import type { Machine } from './machine.ts';
+import { CommandRun } from './random.ts';
+import { decodePayload, encodePayload, type LogRecord, type Outcome } from './record.ts';
+import { RefusalRate } from './refusals.ts';
+import { brokenOf, seal, type Sealed } from './sealed.ts';
+import { asHandlerFault, handlerFault, settled } from './returned.ts';
+import type { CapturedState, StatePart } from './state.ts';
+import type { RowEffect, TableSet } from './tables.ts';
+import { canonical, isPlainObject, messageOf } from './value.ts';
 
-/** How many events one command may return. */
-export const eventsPerCommandMax = 10_000;
+export type { CommandAnswer, CommandRequest, Decision, RecordedEvent } from './answers.ts';
 
-/** How long the record of one command may be (input and events), in UTF-16 code units: a string can hold it, and SQLite. */
-export const recordUnitsMax = 64 * 1024 * 1024;
-
-/** How long the texts of a refusal may be, in UTF-16 code units. */
-export const refusalBounds = { codeLengthMax: 128, messageLengthMax: 65_536, fieldLengthMax: 1_024 } as const;
-
-const noContext = Object.freeze({});
+/** What the record of a delivery names as its command. */
+const deliverCommand = '$deliver';
 
 /** What the record of an upgrade names as its command. */
 const upgradeCommand = '$upgrade';
-
-const RefusedSchema = Type.Object({ code: Type.String(), message: Type.String(), field: Type.Optional(Type.String()) });
-const refusedShape = Compile(RefusedSchema);
-
-export interface RecordedEvent {
-  readonly seq: number;
-  readonly type: string;
-  readonly data: unknown;
-}
-
-/** What a command came to. */
-export type CommandAnswer =
-  | {
-      readonly kind: 'accepted';
-      readonly seq: number;
-      readonly events: readonly RecordedEvent[];
-      /** State hash after the last of the events. */
-      readonly stateHash: string;
-      /** Whether this is the first answer again, because the idempotency key was seen before. */
-      readonly repeated: boolean;
-    }
-  /**
-   * Anything else, as a row of the error table: command-refused (409), invariant-violated and idempotency-key-reused
-   * (422), input-invalid (400), … `reason` is the application's own code of a refusal.
-   */
-  | { readonly kind: 'rejected'; readonly fault: Fault; readonly reason?: string; readonly repeated: boolean };
-
-export interface CommandRequest {
-  readonly command: string;
-  readonly input: unknown;
-  readonly idempotencyKey?: string;
-}
-
-/** An answer, and what must be durable before it is true for ever; no record if nothing is to be kept. */
-export interface Decision {
-  readonly answer: CommandAnswer;
-  readonly record: LogRecord | undefined;
-}
 
 /**
  * One instance of a machine: the state of one tenant. Synchronous and without clock or disk; whoever
@@ -72,19 +34,24 @@ export interface Decision {
 export class Instance {
   readonly name: string;
   readonly machine: Machine;
+  readonly #evolution: Evolution;
   readonly #tables: TableSet;
+  readonly #decider: Decider;
   readonly #keys: IdempotencyKeys;
   #seq = 0;
   #stateHash: string;
   /** The state hash that the last record left, where it is not this state's: its version evolved differently. */
   #recorded: { readonly hash: string; readonly version: number } | undefined;
+  readonly #refusals = new RefusalRate();
   /** Set while a command runs. It stays set if one ended in a way that leaves the state unknown. */
   #running = false;
 
   constructor(name: string, machine: Machine, keyBounds?: KeyLimits) {
     this.name = name;
     this.machine = machine;
-    this.#tables = new TableSet(machine.tables);
+    this.#evolution = new Evolution(machine);
+    this.#tables = this.#evolution.tables;
+    this.#decider = new Decider(machine, this.#evolution);
     this.#keys = new IdempotencyKeys(keyBounds);
     this.#stateHash = this.#tables.hash;
   }
@@ -108,17 +75,118 @@ export class Instance {
    * Validates, decides, evolves and checks the invariants. On any refusal, violation or throw the state
    * is exactly what it was. `nowMs` must not be less than in any record before.
    *
+   * `entropy` is asked for a seed, any text that nobody can guess twice, when the command first draws a random number or an
+   * id; it is recorded.
+   *
    * Throws only for defects, after which the state is not known and the instance refuses everything:
    * whoever holds it must replay its records into a new one.
    */
-  execute(request: CommandRequest, nowMs: number): Decision {
-    assert(Number.isSafeInteger(nowMs) && nowMs >= 0, 'a log holds times in whole milliseconds since 1970');
-    this.#assertSettled();
-    this.#running = true;
-    const decision = this.#execute(request, nowMs);
+  execute(request: CommandRequest, nowMs: number, entropy: () => string = noEntropy): Decision {
+    this.#begin(nowMs);
+    const decision = this.#execute(request, nowMs, entropy);
     // Not in a `finally`: after a throw nobody knows what the state is.
     this.#running = false;
     return decision;
+  }
+
+  /**
+   * Runs the command of the timer that is due first, as `execute` does; accepts without events if none is due. The events
+   * begin with `$timerFired`, which says why if the command was refused. If it failed, the only event is `$timerFailed`,
+   * and the timer comes again, later each time.
+   */
+  fireTimer(nowMs: number, entropy: () => string = noEntropy): Decision {
+    const timer = this.#evolution.system.nextTimer;
+    if (timer === undefined || timer.at > nowMs) return this.#nothing();
+    return this.#fire(timer, nowMs, entropy);
+  }
+
+  /** Takes a message out of the outbox; accepts without an event if it is not there, because it was taken out before. */
+  messageDelivered(id: string, nowMs: number): Decision {
+    if (!this.#evolution.system.hasMessage(id)) return this.#nothing();
+    this.#begin(nowMs);
+    const hashes = [this.#stateHash];
+    const events = [this.#decider.apply('$messageDelivered', { id }, nowMs, this.#seq, hashes)];
+    const outcome = { kind: 'accepted', events } as const;
+    const sealed = seal({ command: deliverCommand, input: { id }, key: undefined, outcome }, this.#refusals);
+    const decision = this.#conclude(sealed, nowMs, hashes);
+    this.#running = false;
+    return decision;
+  }
+
+  /**
+   * Runs what a record holds once more, with its time and its random numbers, on the state as it is here, and keeps what
+   * comes of it. For whoever compares versions: no log may hold what came of it.
+   */
+  executeAgain(record: LogRecord): CommandAnswer {
+    const { command, input, key, now } = record;
+    const entropy = seedOf(record);
+    const timer = this.#timerOf(record);
+    if (timer !== undefined) return this.#fire(timer, now, entropy).answer;
+    if (command === deliverCommand && isPlainObject(input))
+      return this.messageDelivered(String(input['id']), now).answer;
+    return this.execute({ command, input, ...(key === undefined ? {} : { idempotencyKey: key }) }, now, entropy).answer;
+  }
+
+  /** What `executeAgain` would answer to a record with a key that is new; the state stays as it is. */
+  decideAgain(record: LogRecord): CommandAnswer {
+    this.#begin(record.now);
+    const hashes = [this.#stateHash];
+    const run = new CommandRun(this.name, record.now, seedOf(record));
+    let answer: CommandAnswer;
+    try {
+      const outcome = this.#outcomeAgain(record, run, hashes);
+      answer = answerOf(outcome, this.#seq, hashes[hashes.length - 1] ?? this.#stateHash, false);
+    } catch (thrown) {
+      const { full } = this.#evolution.system;
+      const error = full ?? asHandlerFault(thrown, `Command ${record.command} failed and changed nothing`);
+      ({ answer } = rejected(error));
+    }
+    run.end();
+    this.#undo();
+    this.#running = false;
+    return answer;
+  }
+
+  #outcomeAgain(record: LogRecord, run: CommandRun, hashes: string[]): Outcome {
+    const { command: name, input, now } = record;
+    const timer = this.#timerOf(record);
+    if (timer !== undefined) return this.#decider.fire(timer, run, this.#seq, hashes).outcome;
+    if (name === deliverCommand) {
+      return { kind: 'accepted', events: [this.#decider.apply('$messageDelivered', input, now, this.#seq, hashes)] };
+    }
+    const command = this.machine.commands.get(name);
+    if (command === undefined) {
+      throw fault('command-unknown', `${this.machine.name} has no command ${name}`, { field: name });
+    }
+    return this.#decider.run(name, command, command.parse(input), run, this.#seq, hashes);
+  }
+
+  /** The timer whose firing a record holds. If this state has none, the record is run as if a client had sent it. */
+  #timerOf({ context: { timer } }: LogRecord): Timer | undefined {
+    return timer === undefined ? undefined : this.#evolution.system.timer(timer);
+  }
+
+  /** When the next timer is due, in milliseconds since 1970; undefined if there is none. O(log n). */
+  get nextTimerMs(): number | undefined {
+    return this.#evolution.system.nextTimerMs;
+  }
+
+  /** Timers in the order in which they are due. */
+  timers(): IterableIterator<Timer> {
+    return this.#evolution.system.timers();
+  }
+
+  /** Messages that were not delivered yet, in the order of sending, which is the order of their ids. */
+  messages(
+    range: { readonly after?: string | undefined; readonly limit?: number | undefined } = {},
+  ): IterableIterator<Message> {
+    return this.#evolution.system.messages(range);
+  }
+
+  #begin(nowMs: number): void {
+    assert(Number.isSafeInteger(nowMs) && nowMs >= 0, 'a log holds times in whole milliseconds since 1970');
+    this.#assertSettled();
+    this.#running = true;
   }
 
   #assertSettled(): void {
@@ -126,7 +194,7 @@ export class Instance {
     assert(this.#recorded === undefined, 'a changed evolve is recorded before anybody sees the state that it leads to');
   }
 
-  #execute(request: CommandRequest, nowMs: number): Decision {
+  #execute(request: CommandRequest, nowMs: number, entropy: () => string): Decision {
     const { command: name, idempotencyKey: key } = request;
     const command = this.machine.commands.get(name);
     if (command === undefined) {
@@ -140,24 +208,43 @@ export class Instance {
     }
     if (key !== undefined) {
       const earlier = this.#answerEarlier(key, name, input, nowMs);
-      if (earlier !== undefined) return { answer: earlier, record: undefined };
+      if (earlier !== undefined) return { answer: earlier, record: undefined, broken: noneBroken };
     }
-    const seqBefore = this.#seq;
     const hashes = [this.#stateHash];
-    let outcome: Outcome;
-    let payload = '';
+    const run = new CommandRun(this.name, nowMs, entropy);
+    let sealed: Sealed;
     try {
-      outcome = this.#decide(name, command, input, nowMs, hashes);
-      if (key !== undefined || (outcome.kind === 'accepted' && outcome.events.length > 0)) {
-        payload = encodePayload({ command: name, input, key, outcome, context: noContext });
-        if (payload.length > recordUnitsMax) {
-          throw new RangeError(`input and events come to ${payload.length} characters, more than ${recordUnitsMax}`);
-        }
-      }
+      const outcome = this.#decider.run(name, command, input, run, this.#seq, hashes);
+      sealed = seal({ command: name, input, key, outcome }, this.#refusals, run);
     } catch (thrown) {
+      run.end();
       this.#undo();
-      return rejected(handlerFault(thrown, `Command ${name} failed and changed nothing`));
+      const { full } = this.#evolution.system;
+      return rejected(full ?? handlerFault(thrown, `Command ${name} failed and changed nothing`));
     }
+    return this.#conclude(sealed, nowMs, hashes);
+  }
+
+  #fire(timer: Timer, nowMs: number, entropy: () => string): Decision {
+    this.#begin(nowMs);
+    const hashes = [this.#stateHash];
+    const run = new CommandRun(this.name, nowMs, entropy);
+    const { outcome, broken } = this.#decider.fire(timer, run, this.#seq, hashes);
+    const sealed = seal(
+      { command: timer.command, input: timer.input, key: undefined, outcome },
+      this.#refusals,
+      run,
+      timer.id,
+    );
+    const decision = this.#conclude(sealed, nowMs, hashes);
+    this.#running = false;
+    return broken.length === 0 ? decision : { ...decision, broken };
+  }
+
+  /** Keeps what was decided, or takes back what a refused command did. */
+  #conclude({ parts, context, payload }: Sealed, nowMs: number, hashes: string[]): Decision {
+    const { command, input, key, outcome } = parts;
+    const seqBefore = this.#seq;
     if (outcome.kind === 'accepted') {
       this.#tables.keep();
       this.#seq += outcome.events.length;
@@ -168,8 +255,12 @@ export class Instance {
     }
     const { stateHash } = this;
     const answer = answerOf(outcome, seqBefore, stateHash, false);
-    if (payload === '') return { answer, record: undefined };
-
+    const broken = brokenOf(outcome, context);
+    if (payload === '') {
+      if (outcome.kind === 'refused') this.#refusals.skipped += 1;
+      return { answer, record: undefined, broken };
+    }
+    this.#refusals.skipped = 0;
     if (key !== undefined) this.#keys.remember(key, { atMs: nowMs, seqBefore, stateHash, payload });
     const keysForgotten = this.#keys.expire(nowMs);
     return {
@@ -183,19 +274,28 @@ export class Instance {
         hashes,
         keysForgotten,
         keysHash: this.#keys.hash,
-        command: name,
+        command,
         input,
         key,
         outcome,
-        context: noContext,
+        context,
         payload,
       },
+      broken,
+    };
+  }
+
+  #nothing(): Decision {
+    this.#assertSettled();
+    return {
+      answer: answerOf({ kind: 'accepted', events: [] }, this.#seq, this.#stateHash, false),
+      record: undefined,
+      broken: noneBroken,
     };
   }
 
   #undo(): void {
-    this.#tables.undo();
-    assert(this.#tables.hash === this.#stateHash, 'a command that changes nothing leaves the hash exactly as it was');
+    this.#evolution.undo(this.#stateHash);
   }
 
   /** Answers a query from the state as it is now. Throws a fault; never changes anything. */
@@ -256,7 +356,7 @@ export class Instance {
     try {
       events.forEach((event, i) => {
         const changesBefore = effects === undefined ? 0 : this.#tables.changes.length;
-        const hash = this.#evolveRecorded(record.machineVersion, event);
+        const hash = this.#evolution.recorded(record, event, this.#seq + 1);
         if (compared && hash !== hashes[i + 1]) {
           const drift = { kind: 'state', seq: this.#seq + 1, event: event.type, actual: hash } as const;
           throw this.#drift(`${what}: event ${event.type} leads to state ${hash}, not ${hashes[i + 1]}`, undefined, {
@@ -325,7 +425,7 @@ export class Instance {
       input: {},
       key: undefined,
       outcome: { kind: 'upgraded', fromVersion: recorded.version },
-      context: noContext,
+      context: {},
     } as const;
     const seqBefore = this.#seq;
     this.#recorded = undefined;
@@ -350,9 +450,11 @@ export class Instance {
    */
   rehearse(record: LogRecord): void {
     this.#assertSettled();
-    const { outcome, machineVersion } = record;
+    const { outcome, seqBefore } = record;
     try {
-      if (outcome.kind === 'accepted') for (const event of outcome.events) this.#evolveRecorded(machineVersion, event);
+      if (outcome.kind === 'accepted') {
+        outcome.events.forEach((event, i) => this.#evolution.recorded(record, event, seqBefore + i + 1));
+      }
     } catch {
       // `replay` meets it again and says what it is.
     }
@@ -365,7 +467,7 @@ export class Instance {
    */
   goOn(record: LogRecord, from: number): void {
     const events = record.outcome.kind === 'accepted' ? record.outcome.events : [];
-    for (const event of events.slice(from)) this.#evolveRecorded(record.machineVersion, event);
+    events.slice(from).forEach((event, i) => this.#evolution.recorded(record, event, record.seqBefore + from + i + 1));
     this.#tables.keep();
     this.#seq = record.seqBefore + record.hashes.length - 1;
     this.#stateHash = this.#tables.hash;
@@ -379,6 +481,46 @@ export class Instance {
   /** Every remembered idempotency key with its answer, the oldest first. */
   keyEntries(): IterableIterator<[string, RememberedAnswer]> {
     return this.#keys.entries();
+  }
+
+  /** How many idempotency keys are remembered, and how long their answers are together, in UTF-16 code units. */
+  get keysSize(): { readonly count: number; readonly units: number } {
+    return { count: this.#keys.size, units: this.#keys.units };
+  }
+
+  /** The whole state as it is now, for `encodeState`. Rows are shared, not copied: O(rows) pointers. */
+  capture(): CapturedState {
+    this.#assertSettled();
+    assert(this.#recorded === undefined, 'a state that waits for its upgrade is no state that the log knows');
+    return {
+      instance: this.name,
+      machine: this.machine.name,
+      machineVersion: this.machine.version,
+      seq: this.#seq,
+      stateHash: this.#stateHash,
+      keysHash: this.keysHash,
+      tables: [...this.#tables.rows].map(([table, rows]) => [table, [...rows.values()]] as const),
+      keys: [...this.#keys.entries()],
+    };
+  }
+
+  /** Takes a part of a state that `capture` gave; the instance is used only after the last, `seq`. For `StateReader`. */
+  restore(part: StatePart): void {
+    assert(this.#seq === 0, 'only an instance that nothing happened to is made from a state');
+    switch (part.kind) {
+      case 'rows':
+        for (const row of part.rows) this.#evolution.load(part.table, row);
+        return;
+      case 'keys':
+        for (const [key, answer] of part.keys) this.#keys.remember(key, answer);
+        return;
+      case 'seq':
+        this.#seq = part.seq;
+        this.#stateHash = this.#tables.hash;
+        return;
+      default:
+        unreachable(part, 'a state has parts of three kinds');
+    }
   }
 
   #answerEarlier(key: string, command: string, input: unknown, nowMs: number): CommandAnswer | undefined {
@@ -401,71 +543,6 @@ export class Instance {
     return { kind: 'rejected', fault: reused, repeated: false };
   }
 
-  #decide(name: string, command: CompiledCommand, input: unknown, nowMs: number, hashes: string[]): Outcome {
-    const ctx: CommandContext = { now: nowMs, instance: this.name, refuse };
-    const decided = settled(command.decide(this.#tables.views, input, ctx), `Command ${name}`);
-    if (isPlainObject(decided) && 'refused' in decided) {
-      const { code, message, field } = refusedOf(decided['refused']);
-      return { kind: 'refused', code: 'command-refused', message, reason: code, field };
-    }
-    const returned = eventsOf(decided);
-    const events: EventEntry[] = [];
-    for (const { type, data: given } of returned) {
-      const data = this.#parseEvent(type, given);
-      const changesBefore = this.#tables.changes.length;
-      hashes.push(this.#evolveParsed(type, data));
-      const broken = this.#brokenInvariant(changesBefore);
-      if (broken !== undefined) {
-        const message = `Event ${type} of ${name} would break the invariant ${broken}; nothing was changed`;
-        return { kind: 'refused', code: 'invariant-violated', message, reason: broken, field: undefined };
-      }
-      events.push({ type, data });
-    }
-    return { kind: 'accepted', events };
-  }
-
-  #evolve(type: string, data: unknown): string {
-    return this.#evolveParsed(type, this.#parseEvent(type, data));
-  }
-
-  /** Applies an event that `version` recorded, and returns the state hash after it. */
-  #evolveRecorded(version: number, event: EventEntry): string {
-    const { versions } = this.machine;
-    if (version === this.machine.version || !versions.upcasts) return this.#evolve(event.type, event.data);
-    for (const { type, data } of versions.present(version, event)) this.#evolve(type, data);
-    return this.#tables.hash;
-  }
-
-  #parseEvent(type: string, data: unknown): unknown {
-    const event = this.machine.events.get(type);
-    if (event === undefined) throw new TypeError(`${this.machine.name} has no event ${type}`);
-    try {
-      return event.parse(data);
-    } catch (thrown) {
-      throw new TypeError(`the data of event ${type} does not fit: ${messageOf(thrown)}`, { cause: thrown });
-    }
-  }
-
-  /** Applies one event and returns the state hash after it. */
-  #evolveParsed(type: string, data: unknown): string {
-    const event = this.machine.events.get(type);
-    if (event === undefined) throw new TypeError(`${this.machine.name} has no event ${type}`);
-    settled(
-      this.#tables.evolve(() => event.evolve(this.#tables.writers, data)),
-      `Event ${type}`,
-    );
-    return this.#tables.hash;
-  }
-
-  #brokenInvariant(changesBefore: number): string | undefined {
-    if (this.machine.invariants.length === 0) return undefined;
-    const changed = this.#tables.changes.slice(changesBefore).map(({ table, key }) => ({ table, key }));
-    for (const { name, holds } of this.machine.invariants) {
-      if (settled(holds(this.#tables.views, changed), `Invariant ${name}`) !== true) return name;
-    }
-    return undefined;
-  }
-
   #drift(what: string, cause?: unknown, mismatch?: Mismatch): Fault {
     return fault(
       'log-damaged',
@@ -476,89 +553,11 @@ export class Instance {
   }
 }
 
-function refuse(code: string, message: string, field?: string): Refusal {
-  return { refused: field === undefined ? { code, message } : { code, message, field } };
+function noEntropy(): string {
+  throw new TypeError('whoever runs this command gave no entropy, so it can draw no random number and no id');
 }
 
-/** A refusal as it can be recorded. Each part is read once: a getter may answer differently the second time. */
-function refusedOf(value: unknown): Static<typeof RefusedSchema> {
-  const { code, message, field } = isPlainObject(value) ? value : {};
-  const refused: unknown = field === undefined ? { code, message } : { code, message, field };
-  if (!refusedShape.Check(refused)) {
-    throw new TypeError('a refusal has a code and a message, and may have a field; each is a string');
-  }
-  const { codeLengthMax, messageLengthMax, fieldLengthMax } = refusalBounds;
-  if (
-    refused.code.length > codeLengthMax ||
-    refused.message.length > messageLengthMax ||
-    (refused.field ?? '').length > fieldLengthMax
-  ) {
-    throw new RangeError(
-      `the code of a refusal has at most ${codeLengthMax} characters, its message ${messageLengthMax}, its field ${fieldLengthMax}`,
-    );
-  }
-  return refused;
-}
-
-/** What a command returned, if it is a list of events; their data is not checked yet. */
-function eventsOf(decided: unknown): readonly EventEntry[] {
-  if (!Array.isArray(decided)) throw new TypeError('a command returns an array of events or ctx.refuse(…)');
-  const { length } = decided;
-  if (length > eventsPerCommandMax) {
-    throw new RangeError(`a command may return ${eventsPerCommandMax} events, not ${length}`);
-  }
-  const events: EventEntry[] = [];
-  let promised = false;
-  for (let i = 0; i < length; i++) {
-    const event: unknown = decided[i];
-    const { type, data } = isPlainObject(event) ? event : {};
-    if (hearsPromise(event) || hearsPromise(data)) promised = true;
-    // To the end, even if one is wrong: each promise must be heeded, or its rejection would end the process.
-    events.push({ type: typeof type === 'string' ? type : '', data });
-  }
-  if (promised) throw new TypeError('an event is or holds a promise; handlers are synchronous');
-  if (events.some(({ type }) => type === '')) throw new TypeError('an event is { type, data }');
-  return events;
-}
-
-function settled(value: unknown, who: string): unknown {
-  if (!hearsPromise(value)) return value;
-  throw new TypeError(`${who} returned a promise; handlers are synchronous, so that replay can repeat them`);
-}
-
-/** Whether it is a promise. Then its rejection is heard, so that the command fails and not the process. */
-function hearsPromise(value: unknown): boolean {
-  if (!isThenable(value)) return false;
-  const ignored = (): void => {};
-  value.then(ignored, ignored);
-  return true;
-}
-
-function answerOf(outcome: Outcome, seqBefore: number, stateHash: string, repeated: boolean): CommandAnswer {
-  if (outcome.kind === 'refused') {
-    const { code, message, reason, field } = outcome;
-    return {
-      kind: 'rejected',
-      fault: fault(code, message, { field }),
-      ...(reason === undefined ? {} : { reason }),
-      repeated,
-    };
-  }
-  assert(outcome.kind === 'accepted', 'an upgrade answers no command');
-  const events = outcome.events.map(({ type, data }, i) => ({ seq: seqBefore + i + 1, type, data }));
-  return { kind: 'accepted', seq: seqBefore + events.length, events, stateHash, repeated };
-}
-
-function rejected(error: Fault): Decision {
-  return { answer: { kind: 'rejected', fault: error, repeated: false }, record: undefined };
-}
-
-/** For what our own checks throw: their faults say already what is wrong. */
-function asHandlerFault(thrown: unknown, what: string): Fault {
-  return thrown instanceof Fault ? thrown : handlerFault(thrown, what);
-}
-
-/** For what a handler throws, a fault of ours included: only the runtime speaks with the runtime's codes. */
-function handlerFault(thrown: unknown, what: string): Fault {
-  return fault('handler-failed', `${what}: ${messageOf(thrown)}`, { cause: thrown });
+/** Where the random numbers of a record began; if it used none, a beginning that is the same each time. */
+function seedOf({ context, instance, seqBefore, now }: LogRecord): () => string {
+  return () => context.seed ?? `${instance} ${seqBefore} ${now}`;
 }

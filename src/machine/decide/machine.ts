@@ -4,7 +4,11 @@ import { assert } from '../../kernel/assert.ts';
 import { fault } from '../../protocol/errors.ts';
 import type {
   CommandContext,
+  Effects,
+  Indexes,
   MachineDefinition,
+  NoIndexes,
+  OrdinalsOf,
   RowChange,
   Schemas,
   TableDefinition,
@@ -13,6 +17,7 @@ import type {
   Tables,
 } from './define.ts';
 import { watched } from './handling.ts';
+import type { IndexShape } from './indexes.ts';
 import type { TableShape } from './tables.ts';
 import { copyPlain, isPlainObject, NotPlain, type PlainObject } from './value.ts';
 import { versionsOf, type MachineVersions, type Upcasters, type VersionedEvent } from './versions.ts';
@@ -30,7 +35,7 @@ export interface CompiledCommand {
 export interface CompiledEvent {
   readonly data: TSchema;
   readonly parse: (data: unknown) => unknown;
-  readonly evolve: (state: Writers, data: unknown) => unknown;
+  readonly evolve: (state: Writers, data: unknown, effects: Effects) => unknown;
 }
 export interface CompiledQuery {
   readonly input: TSchema;
@@ -40,6 +45,10 @@ export interface CompiledQuery {
 }
 export interface CompiledInvariant {
   readonly name: string;
+  /** It reports and does not refuse. */
+  readonly shadow: boolean;
+  /** Tables whose changes it is about; undefined for all. */
+  readonly on: ReadonlySet<string> | undefined;
   readonly holds: (state: Views, changed: readonly RowChange[]) => unknown;
 }
 
@@ -68,7 +77,10 @@ interface ErasedDefinition {
   readonly name: string;
   readonly version: number;
   readonly tables: Readonly<
-    Record<string, { readonly schema: TSchema; readonly key: string; readonly ordered?: boolean }>
+    Record<
+      string,
+      { readonly schema: TSchema; readonly key: string; readonly ordered?: boolean; readonly indexes?: Indexes }
+    >
   >;
   readonly commands: Readonly<
     Record<string, { readonly input: TSchema; decide(state: Views, input: unknown, ctx: CommandContext): unknown }>
@@ -76,13 +88,27 @@ interface ErasedDefinition {
   readonly events: Readonly<
     Record<
       string,
-      { readonly data: TSchema; evolve(state: Writers, data: unknown): unknown; readonly upcast?: Upcasters }
+      {
+        readonly data: TSchema;
+        evolve(state: Writers, data: unknown, effects: Effects): unknown;
+        readonly upcast?: Upcasters;
+      }
     >
   >;
   readonly queries?: Readonly<
     Record<string, { readonly input: TSchema; answer(state: Views, input: unknown): unknown }>
   >;
-  readonly invariants?: Readonly<Record<string, (state: never, changed: readonly RowChange[]) => boolean>>;
+  readonly invariants?: Readonly<
+    Record<
+      string,
+      | ((state: never, changed: readonly RowChange[]) => boolean)
+      | {
+          readonly holds: (state: never, changed: readonly RowChange[]) => boolean;
+          readonly shadow?: boolean;
+          readonly on?: readonly string[];
+        }
+    >
+  >;
   readonly retired?: Readonly<
     Record<string, { readonly lastVersion: number; into(data: PlainObject): readonly VersionedEvent[] }>
   >;
@@ -94,12 +120,18 @@ interface ErasedInvariant {
 
 /**
  * A table of rows that fit `schema`, found by their string property `key`. Ordered by key unless
- * `ordered: false`, which makes changes O(1) and `scan` impossible.
+ * `ordered: false`, which makes changes O(1) and `scan` impossible. `indexes` name other orders, each by one or more
+ * properties that hold texts, numbers, booleans or null, or are missing: `{ indexes: { item: ['item'] } }` is read by
+ * `state.orders.by.item.scan({ equals: ['nut'] })`.
  */
-export function table<Schema extends TObject>(
+export function table<
+  Schema extends TObject,
+  const Key extends keyof Static<Schema> & string,
+  const By extends Indexes<OrdinalsOf<Static<Schema>>> = NoIndexes,
+>(
   schema: Schema,
-  options: { readonly key: keyof Static<Schema> & string; readonly ordered?: boolean },
-): TableDefinition<Schema> {
+  options: { readonly key: Key; readonly ordered?: boolean; readonly indexes?: By },
+): TableDefinition<Schema, Key, By> {
   return { schema, ...options };
 }
 
@@ -129,8 +161,8 @@ export function machine(definition: ErasedDefinition): Machine {
     [mark]: 1,
     name,
     version,
-    tables: entries(definition.tables).map(([each, { schema, key, ordered }]) =>
-      tableShape(each, schema, key, ordered ?? true),
+    tables: entries(definition.tables).map(([each, { schema, key, ordered, indexes }]) =>
+      tableShape(each, schema, { key, ordered: ordered ?? true, indexes: indexesOf(each, schema, key, indexes ?? {}) }),
     ),
     commands: new Map(
       entries(definition.commands).map(([each, command]) => [
@@ -151,7 +183,9 @@ export function machine(definition: ErasedDefinition): Machine {
           data: event.data,
           // A property of the data may be computed when it is read.
           parse: watched(`the data of event ${each}`, parser(event.data, false)),
-          evolve: watched(`event ${each}`, (state: Writers, data: unknown) => event.evolve(state, data)),
+          evolve: watched(`event ${each}`, (state: Writers, data: unknown, effects: Effects) =>
+            event.evolve(state, data, effects),
+          ),
         },
       ]),
     ),
@@ -165,10 +199,18 @@ export function machine(definition: ErasedDefinition): Machine {
         },
       ]),
     ),
-    invariants: entries(definition.invariants).map(([each, holds]) => {
+    invariants: entries(definition.invariants).map(([each, given]) => {
+      const { holds, shadow = false, on } = typeof given === 'function' ? { holds: given } : given;
       const invariant: ErasedInvariant = { holds };
+      const unknown = on?.find((each) => !(each in definition.tables));
+      if (unknown !== undefined) {
+        const field = `invariants.${each}.on`;
+        throw fault('machine-unloadable', `${field}: there is no table ${unknown}`, { field });
+      }
       return {
         name: each,
+        shadow,
+        on: on === undefined ? undefined : new Set(on),
         holds: watched(`invariant ${each}`, (state: Views, changed: readonly RowChange[]) =>
           invariant.holds(state, changed),
         ),
@@ -187,18 +229,36 @@ function checkName(field: string, name: string): void {
   );
 }
 
-function tableShape(name: string, schema: TSchema, key: string, ordered: boolean): TableShape {
+function tableShape(
+  name: string,
+  schema: TSchema,
+  options: Pick<TableShape, 'key' | 'ordered' | 'indexes'>,
+): TableShape {
   const validator = Compile(schema);
   return {
     name,
-    key,
-    ordered,
+    ...options,
     fits: (row) => validator.Check(row),
     misfit: (row) => {
       const { field, message } = firstError(validator.Errors(row));
       return `${field} ${message}`;
     },
   };
+}
+
+/** The indexes of a table, each with the key as its last property, so that no two rows stand at one place. */
+function indexesOf(table: string, schema: TSchema, key: string, indexes: Indexes): readonly IndexShape[] {
+  const known: unknown = 'properties' in schema ? schema.properties : undefined;
+  return Object.entries(indexes).map(([name, properties]) => {
+    const field = `tables.${table}.indexes.${name}`;
+    checkName(field, name);
+    const unknown = properties.find((property) => isPlainObject(known) && !(property in known));
+    if (properties.length === 0 || unknown !== undefined) {
+      const what = unknown === undefined ? 'names no property to order by' : `rows have no property ${unknown}`;
+      throw fault('machine-unloadable', `${field}: ${what}`, { field });
+    }
+    return { name, properties: properties.includes(key) ? properties : [...properties, key] };
+  });
 }
 
 function parser(schema: TSchema, fromText: boolean): (value: unknown) => unknown {

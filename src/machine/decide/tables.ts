@@ -1,7 +1,8 @@
 import sortedBtree from 'sorted-btree';
 import { SetHash } from '../../kernel/hash.ts';
 import type { StateRows } from './compare.ts';
-import type { RowChange, ScanRange, TableView, TableWriter } from './define.ts';
+import type { IndexView, RowChange, ScanRange, TableView, TableWriter } from './define.ts';
+import { IndexReader, isOrdinal, OrderedIndex, TableMisuse, type IndexShape } from './indexes.ts';
 import { compareCodeUnits, copyPlain, isPlainObject, type PlainObject } from './value.ts';
 import { hashValueInto, valueHashTag } from './value-hash.ts';
 
@@ -12,15 +13,15 @@ export interface TableShape {
   readonly name: string;
   readonly key: string;
   readonly ordered: boolean;
+  readonly indexes: readonly IndexShape[];
   readonly fits: (row: unknown) => boolean;
   /** Says what does not fit, for the message. */
   readonly misfit: (row: unknown) => string;
 }
 
-/** An event, an invariant or a query did something that a table does not allow. */
-export class TableMisuse extends Error {
-  override readonly name = 'TableMisuse';
-}
+type IndexViews = Readonly<Record<string, IndexView<PlainObject>>>;
+/** A table as the runtime itself writes it. */
+export type IndexedWriter = TableWriter<PlainObject, IndexViews>;
 
 /** How long a row's key may be, in UTF-16 code units. */
 export const rowKeyLengthMax = 1024;
@@ -39,15 +40,17 @@ interface Change extends RowEffect {
 }
 
 /**
- * All tables of one instance: rows, the order of keys, the hash over all rows, and a journal that
+ * All tables of one instance: rows, the order of keys, indexes, the hash over all rows, and a journal that
  * takes back what was done since it was last cleared. Each change costs O(row), and O(log n) more in
- * ordered tables; reading the hash costs O(1).
+ * ordered tables and for each index; reading the hash costs O(1).
  */
 export class TableSet {
   readonly views: Readonly<Record<string, TableView<PlainObject>>>;
   readonly writers: Readonly<Record<string, TableWriter<PlainObject>>>;
   /** The rows of every table as they are: live maps. */
   readonly rows: StateRows;
+  readonly #stores = new Map<string, TableStore>();
+  readonly #rows = new Map<string, TableStore['rows']>();
   readonly #hash = new SetHash(valueHashTag);
   readonly #removed = new Int32Array(4);
   readonly #added = new Int32Array(4);
@@ -57,16 +60,37 @@ export class TableSet {
   constructor(shapes: readonly TableShape[]) {
     const views: Record<string, TableView<PlainObject>> = {};
     const writers: Record<string, TableWriter<PlainObject>> = {};
-    const rows = new Map<string, TableStore['rows']>();
     for (const shape of shapes) {
-      const store = new TableStore(shape, (key, row) => this.#write(store, key, row));
+      const store = this.#add(shape);
       views[shape.name] = new View(store);
       writers[shape.name] = new Writer(store);
-      rows.set(shape.name, store.rows);
     }
     this.views = Object.freeze(views);
     this.writers = Object.freeze(writers);
-    this.rows = rows;
+    this.rows = this.#rows;
+  }
+
+  /** One more table, empty, that is neither among the views nor among the writers: for the runtime's own rows. */
+  addTable(shape: TableShape): IndexedWriter {
+    return new Writer(this.#add(shape));
+  }
+
+  #add(shape: TableShape): TableStore {
+    const store = new TableStore(shape, (key, row) => this.#write(store, key, row));
+    this.#stores.set(shape.name, store);
+    this.#rows.set(shape.name, store.rows);
+    return store;
+  }
+
+  /** Puts a row back as it was, frozen. Only its key is checked, and nothing can be taken back. */
+  load(table: string, row: PlainObject): void {
+    const store = this.#stores.get(table);
+    const key = store === undefined ? undefined : row[store.shape.key];
+    if (store === undefined || typeof key !== 'string' || store.rows.has(key)) {
+      throw new TableMisuse(`Table ${table} has no place for a row that was kept`);
+    }
+    this.#rehash(store, undefined, row);
+    store.put(key, undefined, row);
   }
 
   /** Hash over every row of every table: equal if and only if (but for chance) the rows are equal. */
@@ -103,8 +127,8 @@ export class TableSet {
       if (change === undefined) continue;
       const { store, key, row, previous, hashed, done } = change;
       if (hashed) this.#rehash(store, row, previous);
-      store.put(key, row, previous);
-      if (!done) store.reorder();
+      if (done) store.put(key, row, previous);
+      else store.restore(key, previous);
     }
     this.#journal = [];
   }
@@ -150,6 +174,7 @@ class TableStore {
   readonly shape: TableShape;
   readonly rows = new Map<string, PlainObject>();
   keys: sortedBtree.default<string, undefined> | undefined;
+  readonly indexes: readonly OrderedIndex[];
   readonly write: (key: string, row: PlainObject | undefined) => void;
   /** Table and name of the key in front of each row's text: equal rows of two tables must not cancel out. */
   readonly #prefix: string;
@@ -161,6 +186,8 @@ class TableStore {
     this.write = write;
     this.#prefix = `${shape.name.length}:${shape.name}${shape.key.length}:${shape.key}`;
     this.keys = shape.ordered ? new OrderedKeys<string, undefined>(undefined, compareCodeUnits) : undefined;
+    this.indexes =
+      shape.indexes.length === 0 ? noIndexes : shape.indexes.map((index) => new OrderedIndex(shape.name, index));
   }
 
   /** What a row counts for in the hash of the state. */
@@ -168,11 +195,18 @@ class TableStore {
     hashValueInto(this.#prefix, row, lanes);
   }
 
-  /** Makes the order of keys anew from the rows, if a change of it was interrupted. O(n log n). */
-  reorder(): void {
+  /**
+   * Takes back a change that was interrupted: nobody knows in which state it left the order of keys and the indexes, so
+   * they are not asked to change but made anew. O(n log n).
+   */
+  restore(key: string, previous: PlainObject | undefined): void {
+    if (previous === undefined) this.rows.delete(key);
+    else this.rows.set(key, previous);
+    this.version += 1;
+    for (const index of this.indexes) index.rebuild(this.rows.values());
     if (this.keys === undefined) return;
     this.keys = new OrderedKeys<string, undefined>(undefined, compareCodeUnits);
-    for (const key of this.rows.keys()) this.keys.set(key, undefined);
+    for (const each of this.rows.keys()) this.keys.set(each, undefined);
   }
 
   /** Puts `row` where `previous` was; either may be missing. To repeat it changes nothing. */
@@ -181,21 +215,34 @@ class TableStore {
       this.rows.delete(key);
       this.keys?.delete(key);
       this.version += 1;
-      return;
+    } else {
+      this.rows.set(key, row);
+      if (previous === undefined) {
+        this.keys?.set(key, undefined);
+        this.version += 1;
+      }
     }
-    this.rows.set(key, row);
-    if (previous === undefined) {
-      this.keys?.set(key, undefined);
-      this.version += 1;
-    }
+    for (let i = 0; i < this.indexes.length; i++) this.indexes[i]?.put(previous, row);
   }
 }
 
-class View implements TableView<PlainObject> {
+const noIndexes: readonly OrderedIndex[] = Object.freeze([]);
+const noViews: IndexViews = Object.freeze({});
+
+class View implements TableView<PlainObject, IndexViews> {
   protected readonly store: TableStore;
+  #by: IndexViews | undefined;
 
   constructor(store: TableStore) {
     this.store = store;
+  }
+
+  get by(): IndexViews {
+    const { indexes, shape } = this.store;
+    if (indexes.length === 0) return noViews;
+    return (this.#by ??= Object.freeze(
+      Object.fromEntries(indexes.map((index, i) => [shape.indexes[i]?.name ?? '', new IndexReader(index)])),
+    ));
   }
 
   get size(): number {
@@ -214,14 +261,14 @@ class View implements TableView<PlainObject> {
     const { rows, keys, shape } = this.store;
     if (keys === undefined)
       throw new TableMisuse(`Table ${shape.name} is not ordered; define it with ordered: true to scan it`);
-    const { from, after } = range;
-    const limit = range.limit ?? Number.POSITIVE_INFINITY;
+    const { from, after, descending = false, limit = Number.POSITIVE_INFINITY } = range;
+    const nearer = from !== undefined && after !== undefined && from < after === descending;
+    const first = after === undefined || nearer ? from : after;
     const version = this.store.version;
     let visited = 0;
-    const first = from !== undefined && (after === undefined || from > after) ? from : after;
-    for (const key of keys.keys(first)) {
-      if (visited >= limit) return;
-      if (after !== undefined && key <= after) continue;
+    for (const key of descending ? keysDown(keys, first) : keys.keys(first)) {
+      if (visited >= limit || isBeyond(key, range)) return;
+      if (key === after) continue;
       const row = rows.get(key);
       if (row === undefined) continue;
       visited += 1;
@@ -231,16 +278,49 @@ class View implements TableView<PlainObject> {
       }
     }
   }
+
+  insert(_row: PlainObject): void {
+    throw this.#readOnly('insert');
+  }
+
+  update(_key: string, _change: PlainObject): void {
+    throw this.#readOnly('update');
+  }
+
+  upsert(_row: PlainObject): void {
+    throw this.#readOnly('upsert');
+  }
+
+  delete(_key: string): void {
+    throw this.#readOnly('delete');
+  }
+
+  #readOnly(method: string): TableMisuse {
+    return new TableMisuse(
+      `state.${this.store.shape.name}.${method} was called where state can only be read; return an event, and change the table in its evolve`,
+    );
+  }
 }
 
-class Writer extends View implements TableWriter<PlainObject> {
-  insert(row: PlainObject): void {
+/** Keys from `first` down to the least; from the greatest if there is none. */
+function* keysDown(keys: sortedBtree.default<string, undefined>, first: string | undefined): IterableIterator<string> {
+  for (const [key] of keys.entriesReversed(first)) yield key;
+}
+
+/** Whether a scan has passed its end. */
+function isBeyond(key: string, { to, before, descending = false }: ScanRange): boolean {
+  if (to !== undefined && (descending ? key < to : key > to)) return true;
+  return before !== undefined && (descending ? key <= before : key >= before);
+}
+
+class Writer extends View implements IndexedWriter {
+  override insert(row: PlainObject): void {
     const { key, plain } = this.#accept(row);
     if (this.has(key)) throw new TableMisuse(`Table ${this.store.shape.name} already has a row ${key}`);
     this.store.write(key, plain);
   }
 
-  update(key: string, change: PlainObject): void {
+  override update(key: string, change: PlainObject): void {
     const row = this.get(key);
     if (row === undefined) throw new TableMisuse(`Table ${this.store.shape.name} has no row ${key} to update`);
     const { key: changed, plain } = this.#accept({ ...row, ...change });
@@ -248,12 +328,12 @@ class Writer extends View implements TableWriter<PlainObject> {
     this.store.write(key, plain);
   }
 
-  upsert(row: PlainObject): void {
+  override upsert(row: PlainObject): void {
     const { key, plain } = this.#accept(row);
     this.store.write(key, plain);
   }
 
-  delete(key: string): void {
+  override delete(key: string): void {
     if (!this.has(key)) throw new TableMisuse(`Table ${this.store.shape.name} has no row ${key} to delete`);
     this.store.write(key, undefined);
   }
@@ -268,6 +348,13 @@ class Writer extends View implements TableWriter<PlainObject> {
     if (typeof key !== 'string') throw new TableMisuse(`The key ${shape.key} of table ${shape.name} must be a string`);
     if (key.length > rowKeyLengthMax) {
       throw new TableMisuse(`A key of table ${shape.name} is longer than ${rowKeyLengthMax}`);
+    }
+    for (const { name, properties } of shape.indexes) {
+      const wrong = properties.find((property) => !isOrdinal(plain[property]));
+      if (wrong === undefined) continue;
+      throw new TableMisuse(
+        `Index ${name} of table ${shape.name} orders by ${wrong}, which must be a text, a number, a boolean, null or missing`,
+      );
     }
     return { key, plain };
   }
