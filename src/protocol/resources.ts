@@ -39,6 +39,12 @@ export const MachineSourceSchema = Type.Object(
   {
     module: Type.String({ minLength: 1, description: 'Path of the module; relative to the file it is applied from' }),
     export: Type.Optional(Type.String({ minLength: 1, description: 'Name of the export; "default" if absent' })),
+    verify: Type.Optional(
+      Type.Boolean({
+        description:
+          'Whether a second thread, with a load of the module of its own, replays every record and compares hashes; false if absent',
+      }),
+    ),
   },
   strict,
 );

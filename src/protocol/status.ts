@@ -17,6 +17,40 @@ export const RouterStatusSchema = Type.Object({
   tableHash: Type.String(),
 });
 
+/** Quarantined tenants and invariants that a status names; there may be more. */
+export const quarantinedListedMax = 50;
+export const invariantsListedMax = 64;
+
+/** What a machine cell says of its machine. */
+export const MachineStatusSchema = Type.Object({
+  /** Tenants whose state drifted: refused until an operator ends it. */
+  quarantined: Type.Object({
+    total: Type.Integer(),
+    tenants: Type.Array(
+      Type.Object({ tenant: Type.String(), since: Type.String(), reason: Type.String(), evidence: Type.String() }),
+      { maxItems: quarantinedListedMax },
+    ),
+  }),
+  /** Since the process started: commands that an invariant refused, and those that one in shadow mode would have. */
+  invariants: Type.Array(Type.Object({ name: Type.String(), violations: Type.Integer(), reports: Type.Integer() }), {
+    maxItems: invariantsListedMax,
+  }),
+  /** Absent if no replica verifies this cell. */
+  replica: Type.Optional(
+    Type.Object({
+      state: Type.Union([Type.Literal('starting'), Type.Literal('verifying'), Type.Literal('off')]),
+      verified: Type.Integer(),
+      skipped: Type.Integer(),
+      fellBehind: Type.Integer(),
+      captures: Type.Integer(),
+      restarts: Type.Integer(),
+      following: Type.Integer(),
+      waiting: Type.Integer(),
+    }),
+  ),
+});
+export type MachineStatus = Static<typeof MachineStatusSchema>;
+
 export const CellStatusSchema = Type.Object({
   kind: Type.Literal('cell'),
   name: CellNameSchema,
@@ -27,6 +61,7 @@ export const CellStatusSchema = Type.Object({
   tenants: Type.Integer(),
   conditions: Type.Array(ConditionSchema),
   problem: Type.Optional(ProblemSchema),
+  machine: Type.Optional(MachineStatusSchema),
 });
 
 export const HostStatusSchema = Type.Object({

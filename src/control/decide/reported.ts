@@ -1,4 +1,4 @@
-import type { CellStatus, HostStatus, RouterStatus, Status } from '../../protocol/status.ts';
+import type { CellStatus, HostStatus, MachineStatus, RouterStatus, Status } from '../../protocol/status.ts';
 import type { Condition } from '../../protocol/resources.ts';
 import { limits } from '../../protocol/limits.ts';
 import type { BlueprintView, CellView, FleetModel, TenantView } from './model.ts';
@@ -64,7 +64,9 @@ function remember<S extends { readonly name: string }>(map: Map<string, Heard<S>
 }
 
 /** Whether requests of a tenant reach it, and if not, for whom it waits. */
-export type Served = { readonly served: true } | { readonly served: false; readonly waitingFor: string };
+export type Served =
+  | { readonly served: true }
+  | { readonly served: false; readonly waitingFor: string; readonly quarantined?: true };
 
 /** A tenant can be served once its cell and every live router know its assignment, and there is a router. */
 export function servedNow(model: FleetModel, tenant: TenantView, reported: Reported, nowMs: number): Served {
@@ -73,6 +75,12 @@ export function servedNow(model: FleetModel, tenant: TenantView, reported: Repor
   const cell = reported.cell(tenant.cell, nowMs);
   if (cell === undefined) return { served: false, waitingFor: `cell ${tenant.cell}, which has not reported` };
   if (cell.state !== 'serving') return { served: false, waitingFor: `cell ${tenant.cell}, which is ${cell.state}` };
+  const quarantined = cell.machine?.quarantined.tenants.find((each) => each.tenant === tenant.name);
+  if (quarantined !== undefined) {
+    const { since, reason, evidence } = quarantined;
+    const waitingFor = `an operator, because cell ${tenant.cell} quarantined it at ${since}: ${reason}. The evidence is in ${evidence}`;
+    return { served: false, waitingFor, quarantined: true };
+  }
   if (!knows(cell.applied))
     return { served: false, waitingFor: `cell ${tenant.cell}, which does not know the tenant yet` };
   const routers = reported.liveRouters(nowMs);
@@ -107,6 +115,7 @@ export interface CellResourceStatus {
   readonly process?: HostCell['process'];
   readonly restarts?: number;
   readonly usage: { readonly tenants: number; readonly users: number };
+  readonly machine?: MachineStatus;
   readonly conditions: Condition[];
 }
 
@@ -118,6 +127,7 @@ export function cellStatusOf(cell: CellView, reported: Reported, nowMs: number):
     ...(cell.address === undefined ? {} : { address: cell.address }),
     ...(host === undefined ? {} : { process: host.process, restarts: host.restarts }),
     usage: { tenants: cell.tenants, users: cell.users },
+    ...(status?.machine === undefined ? {} : { machine: status.machine }),
     conditions: [readyCondition(status, host), ...(status?.conditions ?? []).filter(({ type }) => type !== 'Ready')],
   };
 }
@@ -162,7 +172,12 @@ export function tenantStatusOf(
   const served = servedNow(model, tenant, reported, nowMs);
   const condition: Condition = served.served
     ? { type: 'Served', status: 'True', reason: 'Routed', message: `Cell ${tenant.cell} and every router know it` }
-    : { type: 'Served', status: 'False', reason: 'Waiting', message: `It waits for ${served.waitingFor}` };
+    : {
+        type: 'Served',
+        status: 'False',
+        reason: served.quarantined === true ? 'Quarantined' : 'Waiting',
+        message: `It waits for ${served.waitingFor}`,
+      };
   return { assignment: { cell: tenant.cell, epoch: tenant.epoch }, conditions: [condition] };
 }
 

@@ -125,6 +125,8 @@ export class QuarantineFolder implements Quarantine {
       return;
     }
     if (this.#instances.has(instance)) return;
+    // A request that was left from an earlier quarantine must not end this one.
+    rmSync(join(this.#folder, nameOf(instance) + requestEnding), { force: true });
     const at = new Date(this.#options.nowMs()).toISOString();
     this.#write(instance, {
       format: evidenceFormat,
