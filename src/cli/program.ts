@@ -2,6 +2,8 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { exitCodes, reportFailure } from './failure.ts';
 import type { Terminal } from './terminal.ts';
 import { formats, type Format } from './output.ts';
+import type { LoadOwnMachines } from '../audit/serve/machines.ts';
+import type { ReplayMode } from '../audit/decide/against.ts';
 import type { Up } from './verbs/up.ts';
 
 export interface ProgramParts {
@@ -9,6 +11,8 @@ export interface ProgramParts {
   readonly version: string;
   /** Starts a fleet. Loaded when needed, because it brings the whole host with it. */
   readonly loadUp: () => Promise<Up>;
+  /** The machines of which cells and the control plane keep records of their own. */
+  readonly loadOwnMachines: LoadOwnMachines;
 }
 
 export const defaultData = '.cellwright';
@@ -20,6 +24,13 @@ interface DataOption {
 }
 interface OutputOption {
   readonly output?: Format;
+}
+interface LogOption {
+  readonly folder?: string;
+  readonly export?: string;
+}
+interface CellOption {
+  readonly cell?: string;
 }
 interface FileOption {
   readonly filename?: string[];
@@ -53,7 +64,7 @@ interface Outcome {
   errorCode?: number;
 }
 
-function buildProgram({ terminal, version, loadUp }: ProgramParts, outcome: Outcome): Command {
+function buildProgram({ terminal, version, loadUp, loadOwnMachines }: ProgramParts, outcome: Outcome): Command {
   const program = new Command('cellwright');
   program
     .description('Turns one multi-tenant application into a fleet of small, sovereign cells and keeps them that way.')
@@ -80,7 +91,7 @@ function buildProgram({ terminal, version, loadUp }: ProgramParts, outcome: Outc
         '  CELLWRIGHT_CONTROL     address of the control plane (else from DATA/endpoints.json)\n' +
         '  CELLWRIGHT_TOKEN       its bearer token (else from DATA/token)\n' +
         '  NO_COLOR, FORCE_COLOR  colours off, or on\n' +
-        '\nExit codes: 0 done; 1 failed; 2 wrong usage. diff: 0 no difference, 1 differences, 2 an error.\n',
+        '\nExit codes: 0 done; 1 failed; 2 wrong usage. diff, replay --against: 0 no difference, 1 differences, 2 an error.\n',
     );
 
   verb(program, 'up [fleet-file]', 'start a fleet on this machine, in the foreground', [
@@ -208,6 +219,108 @@ function buildProgram({ terminal, version, loadUp }: ProgramParts, outcome: Outc
       outcome.code = await runLogs(terminal, name, options);
     });
 
+  const log = program.command('log').description('prove logs: verify').helpCommand(false);
+  verb(log, 'verify [cell]', 'prove the logs of a fleet, of one cell, or in a folder; they may be served meanwhile', [
+    ['cellwright log verify', 'every cell and the control plane'],
+    ['cellwright log verify tokyo-1', 'one cell; every state hash too, with the machine of its blueprint'],
+    ['cellwright log verify --folder /backup/tokyo-1 --machine machine.ts', 'a backup'],
+    ['cellwright log verify tokyo-1 --no-replay', 'digests, chain and mark only, which is faster'],
+  ])
+    .addOption(logFolder())
+    .addOption(machineFile('--machine <file>', 'module of the machine whose states are replayed'))
+    .addOption(machineExport())
+    .option('--no-replay', 'do not replay states')
+    .addOption(output(['json', 'yaml']))
+    .action(
+      async (
+        name: string | undefined,
+        options: DataOption & OutputOption & LogOption & { readonly machine?: string; readonly replay: boolean },
+      ) => {
+        outcome.errorCode = exitCodes.usage;
+        const { runVerify } = await import('./verbs/log.ts');
+        outcome.code = await runVerify(terminal, loadOwnMachines, { ...options, process: name });
+      },
+    );
+
+  verb(program, 'replay', 'what happened to tenants, how they were at any time, and what another version would do', [
+    ['cellwright replay --cell tokyo-1', 'its tenants'],
+    ['cellwright replay --cell tokyo-1 --tenant acme', 'the newest records of one'],
+    ['cellwright replay --cell tokyo-1 --tenant acme --at 17', 'its state after event 17, as YAML'],
+    ['cellwright replay --cell tokyo-1 --tenant acme --at 2026-11-21T12:00:00Z', 'its state at a time'],
+    ['cellwright replay --cell tokyo-1 --tenant acme --diff 17 20', 'what changed, and which commands did it'],
+    ['cellwright replay --cell tokyo-1 --against new.ts', 'run what was recorded against another version'],
+  ])
+    .addOption(new Option('--cell <name>', 'whose log: a cell of the fleet, or control'))
+    .addOption(logFolder())
+    .addOption(machineFile('--machine <file>', 'module of the machine that wrote it; else that of the blueprint'))
+    .addOption(machineExport())
+    .option('--tenant <name>', 'one tenant')
+    .option('--at <moment>', 'its state after an event, or at a time')
+    .option('--diff <moments...>', 'what differs between two moments')
+    .addOption(machineFile('--against <file>', 'module of another version: what would come out otherwise'))
+    .addOption(
+      new Option(
+        '--mode <mode>',
+        'isolated: each input meets the recorded history; cumulative: what the version made itself',
+      )
+        .choices(['isolated', 'cumulative'])
+        .default('isolated'),
+    )
+    .addOption(
+      new Option('--limit <count>', 'newest records that are listed').default(100).argParser(whole(1, 1_000_000)),
+    )
+    .addOption(output(['json', 'yaml', 'wide']))
+    .action(
+      async (
+        options: DataOption &
+          OutputOption &
+          LogOption & {
+            readonly cell?: string;
+            readonly machine?: string;
+            readonly tenant?: string;
+            readonly at?: string;
+            readonly diff?: readonly string[];
+            readonly against?: string;
+            readonly mode: ReplayMode;
+            readonly limit: number;
+          },
+      ) => {
+        if (options.against !== undefined) outcome.errorCode = exitCodes.usage;
+        const { runReplay } = await import('./verbs/replay.ts');
+        outcome.code = await runReplay(terminal, options);
+      },
+    );
+
+  const quarantine = program
+    .command('quarantine')
+    .description('tenants that are refused because their state drifted: list, show, release')
+    .helpCommand(false);
+  const cellOption = (): Option => new Option('--cell <name>', 'only this cell');
+  verb(quarantine, 'list', 'which tenants, since when and why', [['cellwright quarantine list', 'of every cell']])
+    .addOption(cellOption())
+    .addOption(output(['json', 'yaml']))
+    .action(async (options: DataOption & OutputOption & CellOption) => {
+      const { runQuarantineList } = await import('./verbs/quarantine.ts');
+      outcome.code = await runQuarantineList(terminal, options);
+    });
+  verb(quarantine, 'show <tenant>', 'the evidence: record, event, hashes, and in what both states differ', [
+    ['cellwright quarantine show acme', 'as YAML'],
+  ])
+    .addOption(cellOption())
+    .addOption(output(['json', 'yaml']))
+    .action(async (tenant: string, options: DataOption & OutputOption & CellOption) => {
+      const { runQuarantineShow } = await import('./verbs/quarantine.ts');
+      outcome.code = await runQuarantineShow(terminal, tenant, options);
+    });
+  verb(quarantine, 'release <tenant>', 'make its state again from the log, and serve it if every hash agrees', [
+    ['cellwright quarantine release acme --cell tokyo-1', 'once the cause is gone; ends with 1 if it is not'],
+  ])
+    .addOption(cellOption())
+    .action(async (tenant: string, options: DataOption & CellOption) => {
+      const { runQuarantineRelease } = await import('./verbs/quarantine.ts');
+      outcome.code = await runQuarantineRelease(terminal, tenant, options);
+    });
+
   program
     .command('version')
     .description('print the version')
@@ -233,6 +346,18 @@ function examples(shown: readonly Example[]): string {
 
 function output(choices: readonly string[]): Option {
   return new Option('-o, --output <format>', 'how to print it').choices(choices);
+}
+
+function logFolder(): Option {
+  return new Option('--folder <folder>', 'folder that holds log.db, of whatever fleet');
+}
+
+function machineFile(flags: string, description: string): Option {
+  return new Option(flags, description);
+}
+
+function machineExport(): Option {
+  return new Option('--export <name>', 'which export of the module is the machine').default(undefined, 'default');
 }
 
 function filename(required: boolean): Option {

@@ -254,7 +254,7 @@ const noUp = async (): Promise<Up> => {
 
 async function run(args: readonly string[], options: Partial<Terminal> = {}, loadUp = noUp) {
   const { terminal, out, err } = terminalOf(options);
-  const code = await runProgram(args, { terminal, version: '1.2.3', loadUp });
+  const code = await runProgram(args, { terminal, version: '1.2.3', loadUp, loadOwnMachines: async () => [] });
   return { code, out: out.text, err: err.text };
 }
 
@@ -467,10 +467,25 @@ test('up reads the file before anything starts', async (t) => {
 });
 
 test('help of every verb has its golden text', async () => {
-  const verbs = ['', 'up', 'stop', 'start', 'get', 'describe', 'apply', 'diff', 'delete', 'explain', 'logs', 'version'];
+  const verbs = [
+    '',
+    'up',
+    'stop',
+    'start',
+    'get',
+    'describe',
+    'apply',
+    'diff',
+    'delete',
+    'explain',
+    'logs',
+    'log verify',
+    'replay',
+    'version',
+  ];
   const all: string[] = [];
   for (const verb of verbs) {
-    const { code, out } = await run([verb, '--help'].filter((word) => word !== ''));
+    const { code, out } = await run([...verb.split(' '), '--help'].filter((word) => word !== ''));
     assert.equal(code, 0);
     all.push(`$ cellwright ${verb} --help`.replace('  ', ' '), out);
   }

@@ -17,6 +17,10 @@ process.exitCode = await runProgram(process.argv.slice(2), {
   terminal: processTerminal(),
   version: versionOf(readFileSync(packageFile, 'utf8')),
   loadUp: async () => (await import('./up.ts')).up,
+  loadOwnMachines: async () => [
+    (await import('../cell/decide/ownership.ts')).ownershipMachine,
+    (await import('../control/decide/fleet.ts')).fleetMachine,
+  ],
 });
 
 function versionOf(text: string): string {

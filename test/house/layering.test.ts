@@ -35,7 +35,9 @@ const may: Readonly<Record<string, readonly string[]>> = {
   'host/decide': ['kernel', 'protocol'],
   'host/serve': ['kernel', 'protocol', 'host/decide', 'follow', 'process', 'trust'],
   client: ['kernel', 'protocol'],
-  cli: ['kernel', 'protocol', 'follow', 'process'],
+  'audit/decide': ['kernel', 'protocol', 'machine/decide'],
+  'audit/serve': ['kernel', 'protocol', 'machine/decide', 'machine/serve', 'audit/decide'],
+  cli: ['kernel', 'protocol', 'follow', 'process', 'audit/decide', 'audit/serve', 'machine/serve'],
 };
 /** Only these see several processes; the library's front door shows the machine. */
 const sees: Readonly<Record<string, readonly string[]>> = {

@@ -1,0 +1,97 @@
+import {
+  constants,
+  existsSync,
+  closeSync,
+  copyFileSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fault } from '../../protocol/errors.ts';
+import { logFiles, type LogFiles } from '../../machine/serve/log-files.ts';
+
+/** How often a log is copied again because its write-ahead log began anew meanwhile. */
+export const copyAttemptsMax = 20;
+
+/** The header of a write-ahead log: its two salts change whenever it begins anew. */
+const walHeaderBytes = 32;
+
+export interface LogCopy {
+  /** Of the copy. */
+  readonly files: LogFiles;
+  readonly sizeBytes: number;
+  /** Takes the copy away. */
+  remove(): void;
+}
+
+/**
+ * Copies the files of a log, whether its process runs or not, to a temporary folder (TMPDIR). It takes no lock and
+ * changes nothing, so it holds up neither the process nor its next start.
+ *
+ * The order makes it a state that the log really had: mark, then database, then write-ahead log. SQLite changes the
+ * database only by moving pages out of the write-ahead log, and begins that one anew only when all were moved. So if
+ * it did not begin anew between the first and the last step, every page that may have been half copied stands in the
+ * copied write-ahead log, which wins; and it reaches at least as far as the mark did. If it did, copying is repeated.
+ * Faults: `file-unreadable` (no log there), `log-busy` (written so fast that no copy succeeded).
+ */
+export function copyLog(folder: string): LogCopy {
+  const source = logFiles(folder);
+  if (!existsSync(source.database) && !existsSync(source.mark)) {
+    throw fault('file-unreadable', `There is no log in ${folder}: ${source.database} is not there`, { field: folder });
+  }
+  const target = logFiles(mkdtempSync(join(tmpdir(), 'cellwright-log-')));
+  const remove = (): void => rmSync(target.folder, { recursive: true, force: true });
+  try {
+    for (let attempt = 0; attempt < copyAttemptsMax; attempt++) {
+      if (!copyOnce(source, target)) continue;
+      const sizeBytes = sizeOf(target.database) + sizeOf(target.wal);
+      return { files: target, sizeBytes, remove };
+    }
+  } catch (cause) {
+    remove();
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw fault('file-unreadable', `The log in ${folder} cannot be copied to ${target.folder}: ${why}`, { cause });
+  }
+  remove();
+  throw fault(
+    'log-busy',
+    `The log in ${folder} is written so fast that ${copyAttemptsMax} copies of it were overtaken; ` +
+      'repeat this when there is less to do, or stop the cell first: cellwright stop CELL',
+    { field: folder, retryAfterMs: 60_000 },
+  );
+}
+
+/** Whether it succeeded. */
+function copyOnce(source: LogFiles, target: LogFiles): boolean {
+  for (const file of [target.mark, target.database, target.wal]) rmSync(file, { force: true });
+  const before = walHeader(source.wal);
+  copyIfThere(source.mark, target.mark);
+  copyIfThere(source.database, target.database);
+  copyIfThere(source.wal, target.wal);
+  const after = walHeader(source.wal);
+  return before === after && walHeader(target.wal) === before;
+}
+
+function copyIfThere(from: string, to: string): void {
+  if (existsSync(from)) copyFileSync(from, to, constants.COPYFILE_FICLONE);
+}
+
+/** The header of a write-ahead log as text; empty if there is no whole one. */
+function walHeader(file: string): string {
+  if (!existsSync(file)) return '';
+  const handle = openSync(file, 'r');
+  try {
+    const bytes = Buffer.alloc(walHeaderBytes);
+    return readSync(handle, bytes, 0, walHeaderBytes, 0) === walHeaderBytes ? bytes.toString('hex') : '';
+  } finally {
+    closeSync(handle);
+  }
+}
+
+function sizeOf(file: string): number {
+  return existsSync(file) ? statSync(file).size : 0;
+}
