@@ -15,7 +15,7 @@ export function machineOf(instance: string, machine: Machine | undefined): Machi
 
 /** How a verifying replica of a cell gets the same machines, loaded once more. */
 export function replicaSource(source: MachineSource): ReplicaSource {
-  return { module: import.meta.url, data: source };
+  return { module: import.meta.url, loader: machines.name, data: source };
 }
 
 /** What the replica's thread calls: it loads this module, and so the blueprint's, by itself. */

@@ -3,9 +3,11 @@ import type { FeedRecord } from '../decide/feed.ts';
 
 /** What the worker of a replica is started with. */
 export interface ReplicaSource {
-  /** A module that exports `machines(data)`, which resolves with the machine of each instance: a ReplicaMachines. */
+  /** Address of a module, which the replica loads by itself. */
   readonly module: string;
-  /** What that is given; must survive being copied to another thread. */
+  /** Name of a function that it exports: given `data`, it resolves with `(instance) => Machine | undefined`. */
+  readonly loader: string;
+  /** What the loader is given; must survive being copied to another thread. */
   readonly data: unknown;
 }
 

@@ -11,19 +11,19 @@ import type { FromReplica, ToReplica } from './replica-messages.ts';
  */
 const port = parentPort;
 assert(port !== null, 'this module is the body of a worker thread');
-const { module, data } = isPlainObject(workerData) ? workerData : {};
-assert(typeof module === 'string', 'the worker is given a ReplicaSource');
+const { module, loader, data } = isPlainObject(workerData) ? workerData : {};
+assert(typeof module === 'string' && typeof loader === 'string', 'the worker is given a ReplicaSource');
 
 type MachineFor = (instance: string) => Machine | undefined;
 
-async function loadMachines(url: string): Promise<MachineFor> {
+async function loadMachines(url: string, name: string): Promise<MachineFor> {
   const loaded: unknown = await import(url);
-  const machines: unknown = typeof loaded === 'object' && loaded !== null ? Reflect.get(loaded, 'machines') : undefined;
-  assert(isMachines(machines), `${url} exports a function "machines"`);
-  return machines(data);
+  const load: unknown = typeof loaded === 'object' && loaded !== null ? Reflect.get(loaded, name) : undefined;
+  assert(isLoader(load), `${url} exports a function ${name}`);
+  return load(data);
 }
 
-function isMachines(value: unknown): value is (data: unknown) => Promise<MachineFor> {
+function isLoader(value: unknown): value is (data: unknown) => Promise<MachineFor> {
   return typeof value === 'function';
 }
 
@@ -67,7 +67,7 @@ function take(replica: Follower, message: ToReplica): void {
 }
 
 try {
-  follower = new Follower(await loadMachines(module));
+  follower = new Follower(await loadMachines(module, loader));
   post({ type: 'ready' });
 } catch (thrown) {
   post({ type: 'unloadable', message: messageOf(thrown) });

@@ -112,10 +112,10 @@ export class Replica {
 
   #start(): void {
     const file = import.meta.url.endsWith('.ts') ? './replica-worker.ts' : './replica-worker.js';
-    const { module, data } = this.#options.source;
+    const { module, loader, data } = this.#options.source;
     const worker = new Worker(new URL(file, import.meta.url), {
       name: 'replica',
-      workerData: { module, data },
+      workerData: { module, loader, data },
       resourceLimits: { maxOldGenerationSizeMb: replicaBounds.heapMiBMax },
       // Whatever a handler reads there is not the same here, so that it is found.
       env: environment(),
@@ -151,8 +151,9 @@ export class Replica {
         return;
       case 'drift': {
         const { instance } = message;
-        onDrift(instance, message.evidence);
+        // Before it is refused, which lets go of what is in memory.
         const captured = this.#options.capture(instance);
+        onDrift(instance, message.evidence);
         if (captured === undefined) this.#step({ type: 'forget', instance });
         else this.#step({ type: 'drifted', instance, ...captured });
         return;
