@@ -16,7 +16,7 @@ export const orders = machine({
   name: 'orders',
   version: 1,
   tables: {
-    orders: table(Order, { key: 'id' }),
+    orders: table(Order, { key: 'id', indexes: { item: ['item'] } }),
     stock: table(StockLevel, { key: 'item' }),
   },
   events: {
@@ -71,8 +71,10 @@ export const orders = machine({
     },
   },
   invariants: {
-    stockNeverNegative: (state, changed) =>
-      changed.every(({ table: name, key }) => name !== 'stock' || (state.stock.get(key)?.quantity ?? 0) >= 0),
+    stockNeverNegative: {
+      on: ['stock'],
+      holds: (state, changed) => changed.every(({ key }) => (state.stock.get(key)?.quantity ?? 0) >= 0),
+    },
   },
   queries: {
     orders: {
@@ -84,15 +86,10 @@ export const orders = machine({
         },
         strict,
       ),
-      answer: (state, { item, after, limit }) => {
-        const found = [];
-        for (const order of state.orders.scan(after === undefined ? {} : { after })) {
-          if (item !== undefined && order.item !== item) continue;
-          found.push(order);
-          if (found.length === limit) break;
-        }
-        return found;
-      },
+      answer: (state, { item, after, limit }) =>
+        item === undefined
+          ? [...state.orders.scan({ after, limit })]
+          : [...state.orders.by.item.scan({ equals: [item], after: after === undefined ? undefined : [after], limit })],
     },
     stock: {
       input: Type.Object({ item: Type.Optional(Item) }, strict),
