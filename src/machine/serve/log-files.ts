@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
@@ -119,6 +119,16 @@ export const recordTables = `
   CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
   CREATE TABLE record (position INTEGER PRIMARY KEY, head TEXT NOT NULL, payload TEXT, digest TEXT NOT NULL, chain TEXT) STRICT;`;
 
+/** Makes a folder and those above it, each of them on disk before anything is put there. */
+export function makeFolder(folder: string): void {
+  const first = mkdirSync(folder, { recursive: true, mode: 0o700 });
+  if (first === undefined) return;
+  for (let made = folder; ; made = dirname(made)) {
+    syncFolder(dirname(made));
+    if (resolve(made) === resolve(first)) return;
+  }
+}
+
 /**
  * Makes an empty log if there is none. Fault `log-damaged` if only one of its two files is there, or if there must
  * be one; then nothing is made, not even the folder.
@@ -130,7 +140,7 @@ export function createIfMissing(files: LogFiles, { owner, mustExist }: LogIdenti
     if (mustExist) {
       throw damaged(files, `The log that was there is gone: ${files.database} is missing, and with it what it held`);
     }
-    mkdirSync(files.folder, { recursive: true, mode: 0o700 });
+    makeFolder(files.folder);
     const temporary = `${files.database}.new`;
     for (const suffix of ['', '-wal', '-shm', '-journal']) rmSync(temporary + suffix, { force: true });
     const database = new DatabaseSync(temporary);

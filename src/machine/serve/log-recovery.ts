@@ -47,7 +47,7 @@ export function recover(files: LogFiles, identity: LogIdentity): void {
 /** Writes all that can be proven to a file of its own. Only whole and synced does it get the name that counts. */
 function copy(files: LogFiles, identity: LogIdentity): void {
   const temporary = `${files.database}.copy`;
-  for (const suffix of ['', '-journal']) rmSync(temporary + suffix, { force: true });
+  removeDatabase(temporary);
   const proof = new LogProof(files, identity, { checkPages: false });
   try {
     const database = new DatabaseSync(temporary);
@@ -66,12 +66,13 @@ function copy(files: LogFiles, identity: LogIdentity): void {
         if (!(thrown instanceof Fault) || !proof.reachedMark) throw thrown;
         database.prepare('DELETE FROM record WHERE position > ?').run(proof.chained.position);
       }
-      database.exec('COMMIT');
+      // As a log is made: a change of mode later would be a transaction of another kind, with a journal of its own.
+      database.exec('COMMIT; PRAGMA journal_mode = WAL');
     } finally {
       database.close();
     }
   } catch (thrown) {
-    for (const suffix of ['', '-journal']) rmSync(temporary + suffix, { force: true });
+    removeDatabase(temporary);
     throw thrown;
   } finally {
     proof.close();
@@ -80,6 +81,10 @@ function copy(files: LogFiles, identity: LogIdentity): void {
   mkdirSync(files.evidence, { mode: 0o700 });
   renameSync(temporary, files.recovered);
   syncFolder(files.folder);
+}
+
+function removeDatabase(file: string): void {
+  for (const suffix of ['', '-journal', '-wal', '-shm']) rmSync(file + suffix, { force: true });
 }
 
 /** Each step can be repeated, and is on disk before the next: at no time does an old write-ahead log meet the new file. */

@@ -51,6 +51,9 @@ export class LogWriter {
     this.#last = proof.last;
     let database: DatabaseSync | undefined;
     try {
+      // Before SQLite opens it: closing any other handle of a file gives up the locks that this process has on it.
+      syncFile(files.wal);
+      syncFile(files.database);
       database = new DatabaseSync(files.database);
       database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
       const { journal_mode: journalMode } = database.prepare('PRAGMA journal_mode').get() ?? {};
@@ -65,8 +68,6 @@ export class LogWriter {
       if (position !== proof.last.position || chain !== proof.last.chain) {
         throw damaged(files, `${files.database} changed while it was being opened`);
       }
-      syncFile(files.wal);
-      syncFile(files.database);
       this.#database = database;
       this.#checkpoint('TRUNCATE');
       if (!proof.marked) createMark(files.mark, proof.last);
@@ -107,8 +108,8 @@ export class LogWriter {
   }
 
   /** After a batch: brings the write-ahead log into the database once it is long. Throws as `append` does. */
-  maintain(): void {
-    if (this.#pagesWritten >= checkpointPages) this.#checkpoint('PASSIVE');
+  maintain(pages = checkpointPages): void {
+    if (this.#pagesWritten >= pages) this.#checkpoint('PASSIVE');
   }
 
   /** Whether a full disk has room again. Throws if it fails in another way. */
