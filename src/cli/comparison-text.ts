@@ -72,16 +72,16 @@ function summaryText(comparison: VersionComparison, colors: Colors): string {
     `  ${instances} tenants, ${records} commands (${refusals} of them refused)`,
   ];
   const counts: readonly (readonly [number, string])[] = [
-    [totals.refusedNow, 'were accepted and would be refused'],
-    [totals.acceptedNow, 'were refused and would be accepted'],
-    [totals.refusedOtherwise, 'would be refused with other words'],
-    [totals.events, 'would come to other events'],
-    [totals.states, 'lead to other states, which is not declared'],
-    [totals.statesDeclared, 'lead to other states, as declared'],
-    [totals.history, 'tenants have events that cannot be evolved'],
+    [totals.refusedNow, 'accepted then, refused now'],
+    [totals.acceptedNow, 'refused then, accepted now'],
+    [totals.refusedOtherwise, 'refused then and now, with other words'],
+    [totals.events, 'accepted then and now, with other events'],
+    [totals.states, 'other state, not declared'],
+    [totals.statesDeclared, 'other state, as declared'],
+    [totals.history, 'history that cannot be evolved'],
   ];
-  for (const [count, words] of counts) if (count > 0) lines.push(`  ${count} ${words}`);
-  if (skipped > 0) lines.push(`  ${skipped} refusals came too fast to be recorded, and were not run`);
-  if (erased > 0) lines.push(`  ${erased} tenants only up to what was erased`);
+  for (const [count, words] of counts) if (count > 0) lines.push(`  ${words}: ${count}`);
+  if (skipped > 0) lines.push(`  refusals that came too fast to be recorded, and were not run: ${skipped}`);
+  if (erased > 0) lines.push(`  tenants that were run only up to what was erased: ${erased}`);
   return `${lines.join('\n')}\n`;
 }

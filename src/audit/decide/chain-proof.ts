@@ -27,6 +27,8 @@ export interface MarkedEnd {
 export interface ProvenRow {
   readonly head: RecordHead;
   readonly payload: string | undefined;
+  /** Whether it was erased; if not, a missing payload was changed. */
+  readonly erased: boolean;
 }
 
 /** Where the records of an instance have come to. */
@@ -116,7 +118,7 @@ export class ChainProof {
     const whole = this.#provenPayload(file, position, decoded?.instance, payload, digest);
     if (decoded === undefined) return undefined;
     this.#link(file, decoded);
-    return { head: decoded, payload: whole };
+    return { head: decoded, payload: whole, erased: payload === null };
   }
 
   /** After the last row: whether the log reaches its mark, and does not end inside a batch. */

@@ -6,7 +6,7 @@ import { decodePayload } from '../../machine/decide/record.ts';
 import type { ProvenRow } from './chain-proof.ts';
 
 /** Why an instance is not replayed any further. */
-type Ended = 'erased' | 'drifted' | 'no-machine';
+type Ended = 'erased' | 'damaged' | 'no-machine';
 
 /** Replays every instance of a log beside each other, as far as each can be. */
 export class Replays {
@@ -20,7 +20,7 @@ export class Replays {
   }
 
   /** Takes the next record of the log. Returns why it does not follow, once for each instance. */
-  take({ head, payload }: ProvenRow): { readonly fault: Fault } | undefined {
+  take({ head, payload, erased }: ProvenRow): { readonly fault: Fault } | undefined {
     const { instance: name } = head;
     let instance = this.#instances.get(name);
     if (instance === undefined) {
@@ -31,7 +31,7 @@ export class Replays {
     }
     if (typeof instance === 'string') return undefined;
     if (payload === undefined) {
-      this.#instances.set(name, 'erased');
+      this.#instances.set(name, erased ? 'erased' : 'damaged');
       return undefined;
     }
     try {
@@ -39,7 +39,7 @@ export class Replays {
       this.#records += 1;
       return undefined;
     } catch (thrown) {
-      this.#instances.set(name, 'drifted');
+      this.#instances.set(name, 'damaged');
       return { fault: asFault(thrown) };
     }
   }
@@ -48,8 +48,12 @@ export class Replays {
     return { instances: this.#count((each) => typeof each !== 'string'), records: this.#records };
   }
 
-  get left(): { readonly erased: number; readonly machines: readonly string[] } {
-    return { erased: this.#count((each) => each === 'erased'), machines: [...this.#unknown].sort() };
+  get left(): { readonly erased: number; readonly damaged: number; readonly machines: readonly string[] } {
+    return {
+      erased: this.#count((each) => each === 'erased'),
+      damaged: this.#count((each) => each === 'damaged'),
+      machines: [...this.#unknown].sort(),
+    };
   }
 
   #count(which: (each: Instance | Ended) => boolean): number {

@@ -247,7 +247,7 @@ test('an erased payload leaves the chain proven; its instance is replayed up to 
   const report = verify(edited('UPDATE record SET payload = NULL WHERE position = 4'));
   assert.equal(report.proven, true);
   assert.equal(report.erased, 1);
-  assert.deepEqual(report.notReplayed, { erased: 1, machines: [] });
+  assert.deepEqual(report.notReplayed, { erased: 1, damaged: 0, machines: [] });
 });
 
 test('the log of another owner, a folder without one, and another format are refused', () => {

@@ -93,15 +93,15 @@ function travel(
   const timeline = new Timeline(machine, instance, to, from);
   let used = 0;
   let known = 0;
-  const read = readLog(options, ({ head, payload }, file, findings) => {
+  const read = readLog(options, ({ head, payload, erased }, file) => {
     if (head.instance !== instance) return;
     known += head.hashes.length - 1;
     if ('seq' in to ? head.seqBefore >= to.seq : head.now > to.timeMs) return;
     if (payload === undefined) {
-      const changed = findings.listed.find(
-        ({ kind, position }) => kind === 'payload-changed' && position === head.position,
-      );
-      if (changed !== undefined) throw fault('log-damaged', `${file}: ${changed.message}`, { field: file });
+      if (!erased) {
+        const message = `The payload of record ${head.position} was changed. Look at: cellwright log verify`;
+        throw fault('log-damaged', `${file}: ${message}`, { field: file });
+      }
       throw fault(
         'history-erased',
         `What record ${head.position} of ${instance} said was erased, so its state from event ${head.seqBefore + 1} on is not known`,

@@ -28,7 +28,7 @@ export interface LogReport {
   readonly erased: number;
   /** Instances and records that were replayed with every state hash checked, and instances that could not be, by reason. */
   readonly replayed: { readonly instances: number; readonly records: number };
-  readonly notReplayed: { readonly erased: number; readonly machines: readonly string[] };
+  readonly notReplayed: { readonly erased: number; readonly damaged: number; readonly machines: readonly string[] };
   readonly findings: readonly Finding[];
   /** All of them; more than listed if there are very many. */
   readonly findingsTotal: number;

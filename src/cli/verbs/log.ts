@@ -84,7 +84,11 @@ export function reportText(report: NamedReport, replayed: boolean, colors: Color
 function recordsText({ first, last, records, instances, erased }: LogReport): string {
   if (records === 0) return 'none';
   const gone = erased === 0 ? '' : `; ${erased} with an erased payload`;
-  return `${records} (${first} to ${last}) of ${instances} ${instances === 1 ? 'instance' : 'instances'}${gone}`;
+  return `${records} (${first} to ${last}) of ${counted(instances, 'instance')}${gone}`;
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 function acknowledgedText({ acknowledged }: LogReport): string {
@@ -92,8 +96,13 @@ function acknowledgedText({ acknowledged }: LogReport): string {
 }
 
 function replayText({ replayed, notReplayed }: LogReport): string {
-  const parts = [`${replayed.records} records of ${replayed.instances} instances replayed, every hash compared`];
-  if (notReplayed.erased > 0) parts.push(`${notReplayed.erased} instances only up to what was erased`);
+  const { records, instances } = replayed;
+  const parts =
+    records === 0
+      ? ['none replayed']
+      : [`${counted(records, 'record')} of ${counted(instances, 'instance')} replayed, every hash compared`];
+  if (notReplayed.erased > 0) parts.push(`${notReplayed.erased} more only up to what was erased`);
+  if (notReplayed.damaged > 0) parts.push(`${notReplayed.damaged} more only up to the damage`);
   if (notReplayed.machines.length > 0) {
     parts.push(`not those of ${notReplayed.machines.join(', ')}: name its module with --machine`);
   }
