@@ -71,6 +71,8 @@ export interface Quarantine {
   has(instance: string): boolean;
   /** What everybody is told who asks something of it; without it, or if it says nothing, a plain fault. */
   refusal?(instance: string): Fault | undefined;
+  /** While an operator has it proven again: only what was recorded before this position is beyond doubt. */
+  trustedBefore?(instance: string): number | undefined;
   /** Must not throw. Whoever adds stops serving the instance at once. */
   add(instance: string, evidence: DriftEvidence): void;
 }

@@ -18,7 +18,8 @@ class World {
   applied = 0;
 
   constructor(bounds: Partial<FeedBounds> = {}) {
-    this.feed = new Feed({ ...feedBounds, ...bounds });
+    const isAfter = (state: State, { instance, head }: FeedRecord) => head === `${instance} ${state}`;
+    this.feed = new Feed(isAfter, { ...feedBounds, ...bounds });
   }
 
   step(input: FeedInput<State>): void {
@@ -37,7 +38,8 @@ class World {
     this.position += 1;
     const previous = this.last.get(instance) ?? 0;
     this.last.set(instance, this.position);
-    return { instance, position: this.position, previous, head: '', payload: 'x'.repeat(units) };
+    const head = `${instance} ${this.position}`;
+    return { instance, position: this.position, previous, head, payload: 'x'.repeat(Math.max(0, units - head.length)) };
   }
 
   /** The serving side answers the oldest request for a capture. */
@@ -45,7 +47,8 @@ class World {
     const instance = this.wanted.shift();
     if (instance === undefined) return;
     const position = this.last.get(instance) ?? 0;
-    this.step({ type: 'captured', instance, position, units: 10, state: position });
+    const captured = { position, units: 10, state: position };
+    this.step({ type: 'captured', instance, captured });
   }
 
   /** The replica does its batch. */
@@ -156,6 +159,24 @@ test('records that a capture holds already are not sent again', () => {
   world.step({ type: 'publish', records: [second] });
   world.settle();
   strictEqual(world.applied, 0);
+  world.publish('old');
+  world.settle();
+  strictEqual(world.applied, 1);
+});
+
+test('a capture of what never came to be durable is not used', () => {
+  const world = new World();
+  world.publish('old');
+  world.step({ type: 'ready' });
+  const first = world.record('old');
+  const second = world.record('old');
+  world.step({ type: 'publish', records: [first] });
+  world.settle();
+  // The second was taken back, and a record with another content has its position now.
+  world.step({ type: 'publish', records: [{ ...second, head: 'something else' }] });
+  world.settle();
+  strictEqual(world.feed.captures, 1);
+  strictEqual(world.held.get('old'), second.position);
   world.publish('old');
   world.settle();
   strictEqual(world.applied, 1);

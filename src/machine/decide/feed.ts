@@ -37,6 +37,17 @@ export interface FeedRecord {
   readonly payload: string;
 }
 
+export interface FeedCapture<State> {
+  /**
+   * The state is the one after this record, which may not be durable yet: should the disk be full it may never be, and
+   * another record may come to its position.
+   */
+  readonly position: number;
+  /** How long it is, about. */
+  readonly units: number;
+  readonly state: State;
+}
+
 export type FeedEntry<State> =
   | { readonly type: 'record'; readonly record: FeedRecord }
   /** The instance as it is after its record at `position`. */
@@ -47,14 +58,8 @@ export type FeedEntry<State> =
 
 export type FeedInput<State> =
   | { readonly type: 'publish'; readonly records: readonly FeedRecord[] }
-  /** Answers `capture`: the state after the record at `position`, which may not be durable yet. */
-  | {
-      readonly type: 'captured';
-      readonly instance: string;
-      readonly position: number;
-      readonly units: number;
-      readonly state: State;
-    }
+  /** Answers `capture`. */
+  | { readonly type: 'captured'; readonly instance: string; readonly captured: FeedCapture<State> }
   | { readonly type: 'uncapturable'; readonly instance: string }
   /** The replica can take its first batch. */
   | { readonly type: 'ready' }
@@ -83,6 +88,7 @@ export class Feed<State> {
   /** How often everything that waited was left out. */
   fellBehind = 0;
   captures = 0;
+  readonly #isAfter: (state: State, record: FeedRecord) => boolean;
   readonly #bounds: FeedBounds;
   #queue: BoundedQueue<FeedEntry<State>>;
   /** The least recently used first. */
@@ -94,8 +100,14 @@ export class Feed<State> {
   #ready = false;
   #busy = false;
   #capturing = false;
+  /** The last record that was published. */
+  #published = 0;
+  /** Captured ahead of what is durable: given to the replica once its record is. */
+  #early: { readonly instance: string; readonly captured: FeedCapture<State> } | undefined;
 
-  constructor(bounds: FeedBounds = feedBounds) {
+  /** `isAfter`: whether a state is the one after a record, as far as hashes say. */
+  constructor(isAfter: (state: State, record: FeedRecord) => boolean, bounds: FeedBounds = feedBounds) {
+    this.#isAfter = isAfter;
     this.#bounds = bounds;
     this.#credit = bounds.captureCreditMax;
     this.#queue = this.#newQueue();
@@ -118,7 +130,7 @@ export class Feed<State> {
         for (const record of input.records) this.#publish(record);
         break;
       case 'captured':
-        this.#captured(input.instance, input.position, input.units, input.state);
+        this.#captured(input.instance, input.captured);
         break;
       case 'uncapturable':
         this.#capturing = false;
@@ -153,6 +165,8 @@ export class Feed<State> {
   #publish(record: FeedRecord): void {
     const { instance, position, previous, payload } = record;
     const units = payload.length;
+    this.#published = position;
+    if (this.#early !== undefined && position >= this.#early.captured.position) this.#ripen(record);
     this.#credit = Math.min(this.#bounds.captureCreditMax, this.#credit + units);
     let followed = this.#followed.get(instance);
     if (followed === undefined) {
@@ -200,7 +214,21 @@ export class Feed<State> {
     this.#followedUnits -= followed.units;
   }
 
-  #captured(instance: string, position: number, units: number, state: State): void {
+  #captured(instance: string, captured: FeedCapture<State>): void {
+    if (captured.position <= this.#published) this.#take(instance, captured);
+    else this.#early = { instance, captured };
+  }
+
+  /** The position of what was captured early is durable: with the record that was meant, or with another one. */
+  #ripen(record: FeedRecord): void {
+    const { instance, captured } = this.#early ?? {};
+    this.#early = undefined;
+    const meant = captured?.position === record.position && instance === record.instance;
+    if (meant && this.#isAfter(captured.state, record)) this.#take(record.instance, captured);
+    else this.#capturing = false;
+  }
+
+  #take(instance: string, { position, units, state }: FeedCapture<State>): void {
     this.#capturing = false;
     if (!this.#ready || !this.#queue.admits) return;
     this.captures += 1;
@@ -267,6 +295,7 @@ export class Feed<State> {
     this.#ready = false;
     this.#busy = false;
     this.#capturing = false;
+    this.#early = undefined;
     for (const entry of this.#queue.take(this.#queue.length)) if (entry.type === 'record') this.skipped += 1;
     this.#followed.clear();
     this.#followedUnits = 0;

@@ -177,3 +177,26 @@ test('evidence that cannot be written is reported, and the instance is refused a
   strictEqual(place.problems.length, 1);
   match(readFileSync(quarantineFolderOf(place.folder), 'utf8'), /a file where/);
 });
+
+test('a request from before does not end a later quarantine', async () => {
+  using place = new Place();
+  const quarantine = place.open();
+  quarantine.add('acme', evidence);
+  await quarantine.release('acme', () => Promise.resolve());
+  requestRelease(place.folder, 'acme');
+  quarantine.add('acme', evidence);
+  deepStrictEqual(quarantine.requests(), []);
+});
+
+test('what is found while a release is tried refuses it, whatever the trial comes to', async () => {
+  using place = new Place();
+  const quarantine = place.open();
+  quarantine.add('acme', evidence);
+  const released = await quarantine.release('acme', async () => {
+    strictEqual(quarantine.trustedBefore('acme'), 7);
+    quarantine.add('acme', { ...evidence, reason: 'event 2 already' });
+  });
+  strictEqual(released, false);
+  strictEqual(quarantine.get('acme')?.releaseRefused?.reason, 'event 2 already');
+  strictEqual(quarantine.trustedBefore('acme'), undefined);
+});

@@ -82,6 +82,8 @@ export class QuarantineFolder implements Quarantine {
   readonly #folder: string;
   readonly #instances = new Map<string, { readonly entry: Quarantined; readonly document: unknown }>();
   readonly #releasing = new Set<string>();
+  /** Why the ones that are being released may not be. */
+  readonly #foundAgain = new Map<string, string>();
 
   /** Reads which instances are quarantined. A file whose text cannot be read quarantines the instance that it is named for. */
   constructor(options: QuarantineOptions) {
@@ -98,6 +100,10 @@ export class QuarantineFolder implements Quarantine {
 
   has(instance: string): boolean {
     return this.#instances.has(instance) && !this.#releasing.has(instance);
+  }
+
+  trustedBefore(instance: string): number | undefined {
+    return this.#releasing.has(instance) ? this.get(instance)?.position : undefined;
   }
 
   get(instance: string): Quarantined | undefined {
@@ -120,13 +126,9 @@ export class QuarantineFolder implements Quarantine {
 
   /** The first evidence stays: what is found later may only follow from it. */
   add(instance: string, evidence: DriftEvidence): void {
-    if (this.#releasing.has(instance)) {
-      // Found again while somebody tries to end it: `release` says so in the evidence that there is.
-      return;
-    }
+    // Found again while somebody tries to end it: `release` says so in the evidence that there is.
+    if (this.#releasing.has(instance)) this.#foundAgain.set(instance, evidence.reason);
     if (this.#instances.has(instance)) return;
-    // A request that was left from an earlier quarantine must not end this one.
-    rmSync(join(this.#folder, nameOf(instance) + requestEnding), { force: true });
     const at = new Date(this.#options.nowMs()).toISOString();
     this.#write(instance, {
       format: evidenceFormat,
@@ -160,10 +162,12 @@ export class QuarantineFolder implements Quarantine {
     let refused: string | undefined;
     try {
       await prove();
-      this.#putAway(instance);
+      if (!this.#foundAgain.has(instance)) this.#putAway(instance);
+      else refused = this.#foundAgain.get(instance);
     } catch (thrown) {
-      refused = messageOf(thrown);
+      refused = this.#foundAgain.get(instance) ?? messageOf(thrown);
     }
+    this.#foundAgain.delete(instance);
     const document = this.#instances.get(instance)?.document;
     if (refused !== undefined) {
       const at = new Date(this.#options.nowMs()).toISOString();
@@ -189,10 +193,13 @@ export class QuarantineFolder implements Quarantine {
 
   #write(instance: string, document: Readonly<Record<string, unknown>>): void {
     const file = join(this.#folder, nameOf(instance) + evidenceEnding);
+    const fresh = !this.#instances.has(instance);
     // In memory first: whatever the disk does, it is refused from here on.
     this.#instances.set(instance, { entry: entryOf(instance, file, document), document });
     try {
       mkdirSync(this.#folder, { recursive: true, mode: folderMode });
+      // A request that was left from an earlier quarantine must not end this one.
+      if (fresh) rmSync(join(this.#folder, nameOf(instance) + requestEnding), { force: true });
       writeDurably(file, `${JSON.stringify(document, undefined, 2)}\n`);
       syncFolder(this.#options.folder);
     } catch (thrown) {

@@ -70,7 +70,7 @@ export interface ReplicaFigures {
  */
 export class Replica {
   readonly #options: ReplicaOptions;
-  readonly #feed = new Feed<CapturedState>();
+  readonly #feed = new Feed<CapturedState>(isAfter);
   #worker: Worker | undefined;
   #state: ReplicaFigures['state'] = 'starting';
   #verified = 0;
@@ -155,7 +155,7 @@ export class Replica {
         const captured = this.#options.capture(instance);
         onDrift(instance, message.evidence);
         if (captured === undefined) this.#step({ type: 'forget', instance });
-        else this.#step({ type: 'drifted', instance, ...captured });
+        else this.#step({ type: 'drifted', instance, position: captured.position, state: captured.state });
         return;
       }
       case 'compared':
@@ -183,7 +183,7 @@ export class Replica {
     const captured =
       this.#options.rowsOf(instance) > replicaBounds.capturedRowsMax ? undefined : this.#options.capture(instance);
     if (captured === undefined) this.#step({ type: 'uncapturable', instance });
-    else this.#step({ type: 'captured', instance, ...captured });
+    else this.#step({ type: 'captured', instance, captured });
   }
 
   /** Sends a batch; the texts of a state one at a time, so that requests come in between. */
@@ -252,6 +252,11 @@ export class Replica {
     this.#step({ type: 'lost' });
     void worker?.terminate();
   }
+}
+
+/** Whether a state is the one after a record: its hashes are the last of the head. */
+function isAfter({ stateHash, keysHash }: CapturedState, { head }: FeedRecord): boolean {
+  return head.includes(`"${stateHash}"],`) && head.endsWith(`,"${keysHash}"]`);
 }
 
 /** What a thread needs to load modules, and nothing else of the environment. */
