@@ -44,8 +44,9 @@ async function clone(t: TestContext): Promise<string> {
   return folder;
 }
 
-test('every command of the tour in the README does what the README says', async (t) => {
-  const steps = stepsOf(await readFile(join(root, 'README.md'), 'utf8'));
+test('every command of the tours in README and docs/audit.md does what is said there', async (t) => {
+  const pages = await Promise.all(['README.md', 'docs/audit.md'].map((page) => readFile(join(root, page), 'utf8')));
+  const steps = pages.flatMap(stepsOf);
   assert.ok(steps.length > 10, 'the README has a tour');
   const folder = await clone(t);
   const routerPort = String(await freePort());
