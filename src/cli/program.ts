@@ -208,6 +208,22 @@ function buildProgram({ terminal, version, loadUp, loadOwnMachines }: ProgramPar
       outcome.code = await runExplain(terminal, type, name, options);
     });
 
+  withoutFleet(program, 'check <file...>', 'find what a machine may do differently in two runs', [
+    ['cellwright check machine.ts', 'the machine and every module that it imports by path'],
+    ['cellwright check shop.ts orders.ts --export machine', 'several, whose machines are the export "machine"'],
+    ["cellwright check machine.ts -o json | jq -r '.findings[].rule'", 'for scripts'],
+  ])
+    .option('--export <name>', 'export that is the machine', 'default')
+    .addOption(output(['json']))
+    .addHelpText(
+      'after',
+      '// cellwright-allow RULE: reason, on the line of a finding or before it, accepts it. Ends with 1 if there are errors.',
+    )
+    .action(async (files: string[], options: OutputOption & { export: string }) => {
+      const { runCheck } = await import('./verbs/check.ts');
+      outcome.code = await runCheck(terminal, files, options);
+    });
+
   verb(program, 'logs <process>', 'the last lines of a process: control, router, or a cell by its name', [
     ['cellwright logs control', 'the last 100 lines'],
     ['cellwright logs tokyo-1 --follow', 'and what comes from now on'],
@@ -333,11 +349,16 @@ const helpWidth = 100;
 type Example = readonly [command: string, meaning: string];
 
 function verb(program: Command, usage: string, description: string, shown: readonly Example[]): Command {
-  return program
-    .command(usage)
-    .description(description)
-    .option('--data <folder>', 'data folder of the fleet', defaultData)
-    .addHelpText('after', examples(shown));
+  return withoutFleet(program, usage, description, shown).option(
+    '--data <folder>',
+    'data folder of the fleet',
+    defaultData,
+  );
+}
+
+/** A verb that works on files alone. */
+function withoutFleet(program: Command, usage: string, description: string, shown: readonly Example[]): Command {
+  return program.command(usage).description(description).addHelpText('after', examples(shown));
 }
 
 function examples(shown: readonly Example[]): string {

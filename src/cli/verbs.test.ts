@@ -478,6 +478,7 @@ test('help of every verb has its golden text', async () => {
     'diff',
     'delete',
     'explain',
+    'check',
     'logs',
     'log verify',
     'replay',

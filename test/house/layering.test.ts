@@ -37,7 +37,8 @@ const may: Readonly<Record<string, readonly string[]>> = {
   client: ['kernel', 'protocol'],
   'audit/decide': ['kernel', 'protocol', 'machine/decide'],
   'audit/serve': ['kernel', 'protocol', 'machine/decide', 'machine/serve', 'audit/decide'],
-  cli: ['kernel', 'protocol', 'follow', 'process', 'audit/decide', 'audit/serve', 'machine/serve'],
+  check: ['kernel', 'protocol', 'machine/serve'],
+  cli: ['kernel', 'protocol', 'follow', 'process', 'check', 'audit/decide', 'audit/serve', 'machine/serve'],
 };
 /** Only these see several processes; the library's front door shows the machine. */
 const sees: Readonly<Record<string, readonly string[]>> = {
