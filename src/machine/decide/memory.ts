@@ -6,7 +6,7 @@ import type { Machine } from './machine.ts';
 import { decodeRecord, encodeRecord, type RecordText } from './record.ts';
 
 /** How many timers may fire when time is set once: a timer that schedules itself at the same time has no end. */
-export const firingsPerStepMax = 100_000;
+export const firingsPerStepMax = 10_000;
 
 /** An instance without disk: for tests of a machine, which then need neither files nor awaiting. */
 export interface MemoryInstance {
