@@ -3,25 +3,50 @@
  * One table for both who refuse it: the traps at run time, `cellwright check` before.
  */
 
-/** Names of properties and what to use instead of all of them. */
-interface Ambient {
-  readonly names: readonly string[];
+/** Why something is refused: the rule of `cellwright check`, and what to use instead. */
+export interface Refusal {
+  readonly rule: string;
   readonly instead: string;
 }
+/** Names of properties that are refused for one reason. */
+interface Ambient extends Refusal {
+  readonly names: readonly string[];
+}
 
-const time = 'use ctx.now, the recorded time; an event carries it in its data';
-const elapsed = 'a machine has no clock but ctx.now; measure outside of it';
-const random = 'use ctx.random() or ctx.id(), which are recorded';
-const later = 'set a timer of the machine (ctx), which is state and fires as a recorded event';
-const network = 'put a message into the outbox, or let the caller fetch it and pass it as input';
-const surroundings = 'pass it as input, so that it is recorded';
-const digits =
-  'its last digit differs between engines: use integers, + - * / and Math.sqrt, which are exact, or pass the result as input';
-const language = 'it depends on locale and engine: keep the plain value and format where it is shown';
-const local = 'it depends on the time zone: use the UTC methods';
-const memory = 'what it tells depends on garbage collection: keep what you need in a table';
-const unicode = 'it depends on the Unicode version of the engine: normalise before the command';
-const ending = 'refuse or throw: the command fails, the process goes on';
+/** The reasons that are needed in more than one place. */
+export const refusals = {
+  time: { rule: 'clock', instead: 'use ctx.now, the recorded time; an event carries it in its data' },
+  elapsed: { rule: 'clock', instead: 'a machine has no clock but ctx.now; measure outside of it' },
+  random: { rule: 'random', instead: 'use ctx.random() or ctx.id(), which are recorded' },
+  later: { rule: 'timer', instead: 'set a timer of the machine, which is state and fires as a recorded event' },
+  network: {
+    rule: 'network',
+    instead: 'put a message into the outbox, or let the caller fetch it and pass it as input',
+  },
+  surroundings: { rule: 'surroundings', instead: 'pass it as input, so that it is recorded' },
+  digits: {
+    rule: 'inexact-math',
+    instead:
+      'its last digit differs between engines: use integers, + - * / and Math.sqrt, which are exact, or pass the result as input',
+  },
+  language: {
+    rule: 'locale',
+    instead: 'it depends on locale and engine: keep the plain value and format where it is shown',
+  },
+  local: { rule: 'time-zone', instead: 'it depends on the time zone: use the UTC methods, Date.UTC or a text with Z' },
+  memory: {
+    rule: 'garbage',
+    instead: 'what it tells depends on garbage collection: keep what you need in a table',
+  },
+  unicode: {
+    rule: 'unicode',
+    instead: 'it depends on the Unicode version of the engine: do it before the command',
+  },
+  ending: { rule: 'surroundings', instead: 'refuse or throw: the command fails, the process goes on' },
+  errorText: { rule: 'error-text', instead: 'its text differs between engines: leave it out of what is decided' },
+} as const satisfies Readonly<Record<string, Refusal>>;
+const { time, elapsed, random, later, network, surroundings, digits, language, local, memory, unicode, ending } =
+  refusals;
 
 /** Math that ECMAScript leaves to the engine. What is not here is exact. */
 const inexactMath =
@@ -33,58 +58,59 @@ function words(text: string): readonly string[] {
 
 /** Functions found by a path from the global object. */
 export const ambientFunctions: readonly (Ambient & { readonly on: string })[] = [
-  { on: 'Date', names: ['now'], instead: time },
-  { on: 'Math', names: ['random'], instead: random },
-  { on: 'Math', names: words(inexactMath), instead: digits },
+  { on: 'Date', names: ['now'], ...time },
+  { on: 'Math', names: ['random'], ...random },
+  { on: 'Math', names: words(inexactMath), ...digits },
   {
     on: '',
     names: words('setTimeout setInterval setImmediate queueMicrotask'),
-    instead: later,
+    ...later,
   },
-  { on: 'process', names: ['nextTick'], instead: later },
-  { on: '', names: ['fetch'], instead: network },
-  { on: 'process', names: words('hrtime uptime'), instead: elapsed },
+  { on: 'process', names: ['nextTick'], ...later },
+  { on: '', names: ['fetch'], ...network },
+  { on: 'process', names: words('hrtime uptime'), ...elapsed },
   {
     on: 'process',
     names: words(
       'cwd memoryUsage cpuUsage threadCpuUsage resourceUsage constrainedMemory availableMemory getActiveResourcesInfo umask chdir getuid geteuid getgid getegid getgroups getBuiltinModule loadEnvFile dlopen',
     ),
-    instead: surroundings,
+    ...surroundings,
   },
-  { on: 'process', names: words('exit abort kill reallyExit emitWarning'), instead: ending },
+  { on: 'process', names: words('exit abort kill reallyExit emitWarning'), ...ending },
   {
     on: 'Performance.prototype',
     names: words('now timeOrigin mark measure toJSON eventLoopUtilization'),
-    instead: elapsed,
+    ...elapsed,
   },
   {
     on: 'Date.prototype',
     names: words(
       'getFullYear getYear getMonth getDate getDay getHours getMinutes getSeconds getMilliseconds getTimezoneOffset setFullYear setYear setMonth setDate setHours setMinutes setSeconds setMilliseconds toString toDateString toTimeString',
     ),
-    instead: local,
+    ...local,
   },
-  { on: 'Date.prototype', names: words('toLocaleString toLocaleDateString toLocaleTimeString'), instead: language },
-  { on: 'Number.prototype', names: ['toLocaleString'], instead: language },
-  { on: 'BigInt.prototype', names: ['toLocaleString'], instead: language },
-  { on: 'Array.prototype', names: ['toLocaleString'], instead: language },
+  { on: 'Date.prototype', names: words('toLocaleString toLocaleDateString toLocaleTimeString'), ...language },
+  { on: 'Number.prototype', names: ['toLocaleString'], ...language },
+  { on: 'BigInt.prototype', names: ['toLocaleString'], ...language },
+  { on: 'Array.prototype', names: ['toLocaleString'], ...language },
   {
     on: 'String.prototype',
     names: ['localeCompare'],
+    rule: 'locale',
     instead: 'it depends on locale and engine: compare with < and >, which go by code units',
   },
-  { on: 'String.prototype', names: words('toLocaleUpperCase toLocaleLowerCase'), instead: language },
-  { on: 'String.prototype', names: ['normalize'], instead: unicode },
-  { on: 'Intl', names: words('getCanonicalLocales supportedValuesOf'), instead: language },
-  { on: 'WeakRef.prototype', names: ['deref'], instead: memory },
-  { on: 'FinalizationRegistry.prototype', names: ['register'], instead: memory },
-  { on: 'Error', names: ['captureStackTrace'], instead: 'a stack differs between engines: leave it out' },
+  { on: 'String.prototype', names: words('toLocaleUpperCase toLocaleLowerCase'), ...language },
+  { on: 'String.prototype', names: ['normalize'], ...unicode },
+  { on: 'Intl', names: words('getCanonicalLocales supportedValuesOf'), ...language },
+  { on: 'WeakRef.prototype', names: ['deref'], ...memory },
+  { on: 'FinalizationRegistry.prototype', names: ['register'], ...memory },
+  { on: 'Error', names: ['captureStackTrace'], ...refusals.errorText },
   {
     on: 'Temporal.Now',
     names: words('instant plainDateISO plainDateTimeISO plainTimeISO timeZoneId zonedDateTimeISO'),
-    instead: time,
+    ...time,
   },
-  { on: 'Crypto.prototype', names: words('getRandomValues randomUUID'), instead: random },
+  { on: 'Crypto.prototype', names: words('getRandomValues randomUUID'), ...random },
 ];
 
 /**
@@ -101,20 +127,20 @@ export const ambientConstructors: readonly (Ambient & {
     names: words(
       'DateTimeFormat NumberFormat Collator PluralRules RelativeTimeFormat ListFormat DisplayNames Segmenter Locale DurationFormat',
     ),
-    instead: language,
+    ...language,
     deep: true,
   },
-  { on: 'Temporal', names: ['ZonedDateTime'], instead: local, deep: true },
-  { on: '', names: words('WeakRef FinalizationRegistry'), instead: memory },
-  { on: '', names: words('BroadcastChannel MessageChannel'), instead: network },
-  { on: '', names: words('WebSocket EventSource'), instead: network, unread: true },
+  { on: 'Temporal', names: ['ZonedDateTime'], ...local, deep: true },
+  { on: '', names: words('WeakRef FinalizationRegistry'), ...memory },
+  { on: '', names: words('BroadcastChannel MessageChannel'), ...network },
+  { on: '', names: words('WebSocket EventSource'), ...network, unread: true },
 ];
 
 /** Names of the global object whose reading alone is refused. */
 export const ambientGlobals: readonly Ambient[] = [
-  { names: words('process navigator localStorage sessionStorage'), instead: surroundings },
-  { names: ['performance'], instead: elapsed },
-  { names: ['crypto'], instead: random },
+  { names: words('process navigator localStorage sessionStorage'), ...surroundings },
+  { names: ['performance'], ...elapsed },
+  { names: ['crypto'], ...random },
 ];
 
 /** Functions of `node:crypto` that no two runs answer alike. */
@@ -122,7 +148,7 @@ export const ambientCrypto: Ambient = {
   names: words(
     'randomBytes pseudoRandomBytes randomFill randomFillSync randomInt randomUUID randomUUIDv7 getRandomValues generateKey generateKeySync generateKeyPair generateKeyPairSync generatePrime generatePrimeSync scrypt pbkdf2',
   ),
-  instead: random,
+  ...random,
 };
 
 /** Modules of Node that a machine may import: they compute from what they are given. */

@@ -106,7 +106,7 @@ const refused: Readonly<Record<string, readonly [use: () => unknown, says: RegEx
   'a collator made at load': [() => collator.compare('a', 'b'), /Intl\.Collator/],
   'its comparison taken at load': [(): unknown => ['b', 'a'].sort((a, b) => compare(a, b)), /Intl\.Collator/],
   localeCompare: [() => 'a'.localeCompare('b'), /compare with < and >/],
-  toLocaleString: [() => (1).toLocaleString(), /Number\.toLocaleString/],
+  'toLocaleString of a number': [() => (1).toLocaleString(), /Number\.toLocaleString/],
   toLocaleUpperCase: [() => 'i'.toLocaleUpperCase(), /locale/],
   normalize: [() => 'é'.normalize('NFD'), /Unicode/],
   'upper case of a letter that gained one late': [() => 'ƛ'.toUpperCase(), /Unicode/],

@@ -9,6 +9,7 @@ import {
   ambientGlobals,
   hasSettledCase,
   isZonedTime,
+  refusals,
 } from './ambient.ts';
 
 type Callable = (this: unknown, ...given: unknown[]) => unknown;
@@ -180,8 +181,8 @@ function trapMethodsOf(name: string, value: unknown): void {
 /** Date computes what it is given; without anything, or with local time, it looks at clock or time zone. */
 function trapDate(): void {
   const Original = Date;
-  const now = 'use ctx.now, the recorded time; an event carries it in its data';
-  const zone = 'it depends on the time zone: use Date.UTC or a text with Z';
+  const now = refusals.time.instead;
+  const zone = refusals.local.instead;
   const check = (given: readonly unknown[]): void => {
     if (given.length === 0) refuse('new Date()', now);
     if (given.length > 1) refuse('new Date(year, month, …)', zone);
