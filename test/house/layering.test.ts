@@ -35,6 +35,7 @@ const may: Readonly<Record<string, readonly string[]>> = {
   'host/decide': ['kernel', 'protocol'],
   'host/serve': ['kernel', 'protocol', 'host/decide', 'follow', 'process', 'trust'],
   client: ['kernel', 'protocol'],
+  testing: ['kernel', 'protocol', 'machine/decide'],
   'audit/decide': ['kernel', 'protocol', 'machine/decide'],
   'audit/serve': ['kernel', 'protocol', 'machine/decide', 'machine/serve', 'audit/decide'],
   check: ['kernel', 'protocol', 'machine/serve'],
