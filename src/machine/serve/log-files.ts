@@ -41,6 +41,8 @@ export interface LogFiles {
   readonly recovered: string;
   /** Where what a failure left is kept. */
   readonly evidence: string;
+  /** Segments of the log's beginning. */
+  readonly archive: string;
 }
 
 export function logFiles(folder: string): LogFiles {
@@ -53,6 +55,7 @@ export function logFiles(folder: string): LogFiles {
     failure: join(folder, 'log.failed'),
     recovered: `${database}.recovered`,
     evidence: join(folder, 'log.evidence'),
+    archive: join(folder, 'archive'),
   };
 }
 

@@ -1,6 +1,9 @@
 import { existsSync, rmSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { fault } from '../../protocol/errors.ts';
+import { isErasure } from '../decide/erasure.ts';
+import { decodeHead } from '../decide/record.ts';
+import { removedUpTo, segmentsOf } from './log-archive.ts';
 import {
   asOpenFault,
   chainOf,
@@ -12,6 +15,7 @@ import {
   type LogIdentity,
   type StoredRecord,
 } from './log-files.ts';
+import { baseOf, erasedOf } from './log-meta.ts';
 import { readMark, type Mark } from './mark.ts';
 
 /** What a log's end was proven to be, and the counter of its mark. */
@@ -26,13 +30,16 @@ export interface ProofOptions {
   readonly from?: Mark | undefined;
   /** Check the file's pages first, as is done by itself when it is read from its beginning. */
   readonly checkPages?: boolean;
+  /** Begin with the archive, if there is one, and not with the first record that is in `log.db`. */
+  readonly fromArchive?: boolean;
 }
 
 /** A record as its row says, proven. */
 export interface ProvenRow {
   readonly position: number;
   readonly head: string;
-  readonly payload: string;
+  /** Null if it was erased. */
+  readonly payload: string | null;
   readonly digest: string;
   readonly chain: string | null;
 }
@@ -52,6 +59,14 @@ export class LogProof {
   readonly #identity: LogIdentity;
   readonly #database: DatabaseSync;
   readonly #rows: Iterator<Record<string, unknown>>;
+  readonly #base: Mark;
+  /** Up to which record each instance was erased, and those of them whose erasure is not worked off yet. */
+  readonly #erased = new Map<string, number>();
+  readonly #erasing = new Map<string, number>();
+  /** First records without payload of instances whose erasure has not come yet. */
+  readonly #missing = new Map<string, number>();
+  /** The file that is being read. */
+  #file: string;
   readonly #mark: Mark | undefined;
   readonly #made: readonly string[];
   readonly #counter: number;
@@ -59,8 +74,13 @@ export class LogProof {
   #chain: string;
   #chained: Mark;
 
-  constructor(files: LogFiles, identity: LogIdentity, { from, checkPages = true }: ProofOptions = {}) {
+  constructor(
+    files: LogFiles,
+    identity: LogIdentity,
+    { from, checkPages = true, fromArchive = true }: ProofOptions = {},
+  ) {
     this.#files = files;
+    this.#file = files.database;
     this.#identity = identity;
     this.#chain = chainStart(identity.owner);
     this.#chained = { position: 0, chain: this.#chain };
@@ -75,18 +95,26 @@ export class LogProof {
       const marked = readMark(files.mark);
       this.#mark = marked?.mark;
       this.#counter = marked?.counter ?? 1;
+      this.#base = baseOf(database, identity.owner);
+      for (const { instance, position, pending } of erasedOf(database)) {
+        this.#erased.set(instance, Math.max(position, this.#erased.get(instance) ?? 0));
+        if (pending) this.#erasing.set(instance, position);
+      }
       if (from !== undefined && this.#holds(from)) {
         this.#position = from.position;
         this.#chain = from.chain;
         this.#chained = from;
         this.#checkMarkBefore();
-      } else if (checkPages) {
-        this.#checkPages();
+      } else {
+        if (checkPages) this.#checkPages();
+        // A log that lost its first records to retention is proven from the first that there is.
+        const removed = fromArchive ? removedUpTo(database, identity.owner) : this.#base;
+        this.#position = removed.position;
+        this.#chain = removed.chain;
+        this.#chained = removed;
       }
       this.start = { position: this.#position, chain: this.#chain };
-      this.#rows = database
-        .prepare('SELECT position, head, payload, digest, chain FROM record WHERE position > ? ORDER BY position')
-        .iterate(this.#position);
+      this.#rows = this.#read();
       if (this.#mark?.position === this.#position) this.#compareMark();
     } catch (thrown) {
       database?.close();
@@ -97,13 +125,14 @@ export class LogProof {
     }
   }
 
-  /** The next records, at most `count`; fewer only at the end. Fault `log-damaged` at the first that is not proven. */
+  /** The next records, at most `count`, without those that were erased; fewer only at the end. Fault `log-damaged` at the first that is not proven. */
   read(count: number): readonly StoredRecord[] {
     const records: StoredRecord[] = [];
     while (records.length < count) {
       const row = this.next();
       if (row === undefined) break;
-      records.push({ position: row.position, head: row.head, payload: row.payload });
+      const { position, head, payload } = row;
+      if (payload !== null && !this.#isErased(row)) records.push({ position, head, payload });
     }
     return records;
   }
@@ -137,6 +166,12 @@ export class LogProof {
   /** After the last record: proves that nothing that was acknowledged is missing. */
   end(): ProvenEnd {
     const { database, mark } = this.#files;
+    for (const [instance, position] of this.#missing) {
+      throw damaged(
+        this.#files,
+        `Record ${position} of ${database} lost what it said, and ${instance} was never erased`,
+      );
+    }
     if (this.#chained.position !== this.#position) {
       throw damaged(
         this.#files,
@@ -216,37 +251,88 @@ export class LogProof {
   }
 
   #holds({ position, chain }: Mark): boolean {
+    if (position === this.#base.position) return chain === this.#base.chain;
     return position > 0 && this.#storedChain(position) === chain;
   }
 
   /** A mark may be older than where reading begins; then its record is not read, but must still be the one it names. */
   #checkMarkBefore(): void {
     const { database, mark } = this.#files;
-    if (this.#mark === undefined || this.#mark.position === 0 || this.#mark.position >= this.#position) return;
+    if (this.#mark === undefined || this.#mark.position <= this.#base.position) return;
+    if (this.#mark.position >= this.#position) return;
     if (this.#storedChain(this.#mark.position) === this.#mark.chain) return;
     throw damaged(this.#files, `Record ${this.#mark.position} of ${database} is not the one that ${mark} names`);
+  }
+
+  /** All rows after where reading begins: of the archive's segments, then of the log. */
+  *#read(): Generator<Record<string, unknown>> {
+    const select = 'SELECT position, head, payload, digest, chain FROM record WHERE position > ? ORDER BY position';
+    if (this.#position < this.#base.position) {
+      for (const { file, last } of segmentsOf(this.#files, this.#base)) {
+        if (last <= this.#position) continue;
+        this.#file = file;
+        const segment = new DatabaseSync(file, { readOnly: true });
+        try {
+          yield* segment.prepare(select).iterate(this.#position);
+        } finally {
+          segment.close();
+        }
+      }
+      if (this.#position !== this.#base.position || this.#chain !== this.#base.chain) {
+        throw damaged(
+          this.#files,
+          `${this.#files.archive} ends at record ${this.#position}, but ${this.#files.database} begins after record ${this.#base.position}`,
+        );
+      }
+    }
+    this.#file = this.#files.database;
+    yield* this.#database.prepare(select).iterate(this.#position);
+  }
+
+  /** Whether a record is of an instance whose erasure is under way, so that others of it may be gone. */
+  #isErased({ position, head }: ProvenRow): boolean {
+    if (this.#erasing.size === 0) return false;
+    return position < (this.#erasing.get(decodeHead(position, head).instance) ?? 0);
+  }
+
+  /** What an erased payload must be: its instance was erased by a later record. */
+  #expectErasure(position: number, head: string): void {
+    const { instance } = decodeHead(position, head);
+    if (position >= (this.#erased.get(instance) ?? 0)) {
+      throw damaged(
+        this.#files,
+        `Record ${position} of ${this.#file} lost what it said, and ${instance} was not erased`,
+      );
+    }
+    if (!this.#missing.has(instance)) this.#missing.set(instance, position);
   }
 
   #prove(row: Record<string, unknown>): ProvenRow {
     const { position, head, payload, digest, chain } = row;
     const expected = this.#position + 1;
-    if (position !== expected) throw damaged(this.#files, `Record ${expected} of ${this.#files.database} is missing`);
-    if (typeof head !== 'string' || typeof payload !== 'string' || digest !== digestOf(payload)) {
-      throw damaged(this.#files, `Record ${expected} of ${this.#files.database} was changed`);
+    if (position !== expected) throw damaged(this.#files, `Record ${expected} of ${this.#file} is missing`);
+    if (
+      typeof head !== 'string' ||
+      typeof digest !== 'string' ||
+      !(payload === null || (typeof payload === 'string' && digest === digestOf(payload)))
+    ) {
+      throw damaged(this.#files, `Record ${expected} of ${this.#file} was changed`);
     }
+    if (payload === null) this.#expectErasure(expected, head);
+    else if (isErasure(payload)) this.#missing.delete(decodeHead(expected, head).instance);
     this.#chain = chainOf(this.#chain, head, digest);
     this.#position = expected;
     if (chain !== null) {
       if (chain !== this.#chain) {
         throw damaged(
           this.#files,
-          `The chain of ${this.#files.database} breaks at record ${expected}, or before it since record ${this.#chained.position}`,
+          `The chain of ${this.#file} breaks at record ${expected}, or before it since record ${this.#chained.position}`,
         );
       }
       this.#chained = { position: expected, chain: this.#chain };
     }
     if (this.#mark?.position === expected) this.#compareMark();
-    return { position: expected, head, payload, digest: digestOf(payload), chain: chain === null ? null : this.#chain };
+    return { position: expected, head, payload, digest, chain: chain === null ? null : this.#chain };
   }
 
   #compareMark(): void {

@@ -1,32 +1,22 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { fault } from '../../protocol/errors.ts';
 import { decodeHead } from '../decide/record.ts';
-import { chainOf, chainStart, digestOf, type StoredRecord, type WalkedRecord } from './log-files.ts';
+import { chainOf, digestOf, type StoredRecord, type WalkedRecord } from './log-files.ts';
 import type { Mark } from './mark.ts';
-
-/** The record before the first that a file of a log holds; position 0 and the owner's chain unless others were archived. */
-export function baseOf(database: DatabaseSync, owner: string): Mark {
-  const value = database.prepare("SELECT value FROM meta WHERE name = 'base'").get()?.['value'];
-  const match = /^(\d+) ([0-9a-f]{64})$/.exec(typeof value === 'string' ? value : '');
-  return match === null
-    ? { position: 0, chain: chainStart(owner) }
-    : { position: Number(match[1]), chain: match[2] ?? '' };
-}
-
-export function writeBase(database: DatabaseSync, base: Mark): void {
-  database.prepare("INSERT OR REPLACE INTO meta VALUES ('base', ?)").run(`${base.position} ${base.chain}`);
-}
 
 /** Reads records of one file of a log by their positions. */
 export class RecordReader {
-  readonly #base: Mark;
+  /** The record before the first that the file holds. */
+  base: Mark;
+  readonly #isErased: (instance: string, position: number) => boolean;
   readonly #select: StatementSync;
   readonly #selectHead: StatementSync;
   readonly #selectChained: StatementSync;
   readonly #selectAfter: StatementSync;
 
-  constructor(database: DatabaseSync, base: Mark) {
-    this.#base = base;
+  constructor(database: DatabaseSync, base: Mark, isErased: (instance: string, position: number) => boolean) {
+    this.base = base;
+    this.#isErased = isErased;
     this.#select = database.prepare('SELECT head, payload, digest FROM record WHERE position = ?');
     this.#selectHead = database.prepare('SELECT head FROM record WHERE position = ?');
     this.#selectChained = database.prepare(
@@ -43,6 +33,11 @@ export class RecordReader {
    */
   read(position: number): StoredRecord {
     const { head, payload, digest } = this.#select.get(position) ?? {};
+    if (payload === null && typeof head === 'string' && this.#isErased(decodeHead(position, head).instance, position)) {
+      throw fault('history-erased', `What record ${position} of the log said was erased`, {
+        field: `record ${position}`,
+      });
+    }
     if (
       typeof head !== 'string' ||
       typeof payload !== 'string' ||
@@ -69,8 +64,8 @@ export class RecordReader {
   /** Whether head and digest are what the next stored chain at or after them says, from the one before. */
   #chains(position: number, head: string, digest: string): boolean {
     const before = this.#selectChained.get(position);
-    let at = Number(before?.['position'] ?? this.#base.position);
-    let chain = String(before?.['chain'] ?? this.#base.chain);
+    let at = Number(before?.['position'] ?? this.base.position);
+    let chain = String(before?.['chain'] ?? this.base.chain);
     for (const row of this.#selectAfter.iterate(at)) {
       at += 1;
       if (row['position'] !== at || typeof row['head'] !== 'string' || typeof row['digest'] !== 'string') return false;

@@ -5,7 +5,7 @@ import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import { asOpenFault, isFull, messageOf, recordTables, type LogFiles, type LogIdentity } from './log-files.ts';
 import { LogProof } from './log-proof.ts';
-import { baseOf } from './log-reader.ts';
+import { baseOf } from './log-meta.ts';
 import { createMark, syncFolder, type Mark } from './mark.ts';
 
 /**
@@ -48,7 +48,7 @@ export function recover(files: LogFiles, identity: LogIdentity): void {
 function copy(files: LogFiles, identity: LogIdentity): void {
   const temporary = `${files.database}.copy`;
   removeDatabase(temporary);
-  const proof = new LogProof(files, identity, { checkPages: false });
+  const proof = new LogProof(files, identity, { checkPages: false, fromArchive: false });
   try {
     const database = new DatabaseSync(temporary);
     try {

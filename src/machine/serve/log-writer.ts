@@ -3,6 +3,9 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { assert } from '../../kernel/assert.ts';
 import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
+import { isErasure } from '../decide/erasure.ts';
+import { decodeHead } from '../decide/record.ts';
+import { ArchiveReader, archiveSegment, removedUpTo, removeOldest, type Segment } from './log-archive.ts';
 import {
   asOpenFault,
   chainOf,
@@ -16,8 +19,10 @@ import {
   type StoredRecord,
   type WalkedRecord,
 } from './log-files.ts';
+import { erasePending } from './log-erasure.ts';
+import { baseOf, erasedOf, noteErasure, type Erased } from './log-meta.ts';
 import type { ProvenEnd } from './log-proof.ts';
-import { baseOf, RecordReader } from './log-reader.ts';
+import { RecordReader } from './log-reader.ts';
 import { leaveFailure } from './log-recovery.ts';
 import { createMark, MarkWriter, type Mark } from './mark.ts';
 
@@ -42,12 +47,18 @@ export class LogWriter {
   readonly #insertOne: StatementSync;
   readonly #selectLast: StatementSync;
   readonly #reader: RecordReader;
+  readonly #archive: ArchiveReader;
+  readonly #owner: string;
+  readonly #erased = new Map<string, number>();
+  #base: Mark;
+  #removed: Mark;
   #last: Mark;
   #pagesWritten = 0;
 
   /** Opens what `LogProof` has proven, and makes everything in it durable before anybody is told of it. */
   constructor(files: LogFiles, proof: ProvenEnd, owner: string) {
     this.#files = files;
+    this.#owner = owner;
     this.#last = proof.last;
     let database: DatabaseSync | undefined;
     try {
@@ -62,9 +73,11 @@ export class LogWriter {
       assert(journalMode === 'wal' && synchronous === syncFull, 'each commit must reach the disk before it returns');
       // SQLite's own checkpoints fail in silence: a sync that failed there, repeated, could claim what is not so.
       database.exec('PRAGMA wal_autocheckpoint = 0; PRAGMA secure_delete = ON');
-      const base = baseOf(database, owner);
+      this.#base = baseOf(database, owner);
+      this.#removed = removedUpTo(database, owner);
+      for (const each of erasedOf(database)) this.#noteErased(each);
       this.#selectLast = database.prepare('SELECT position, chain FROM record ORDER BY position DESC LIMIT 1');
-      const { position, chain } = this.#selectLast.get() ?? base;
+      const { position, chain } = this.#selectLast.get() ?? this.#base;
       if (position !== proof.last.position || chain !== proof.last.chain) {
         throw damaged(files, `${files.database} changed while it was being opened`);
       }
@@ -73,7 +86,9 @@ export class LogWriter {
       if (!proof.marked) createMark(files.mark, proof.last);
       this.#mark = new MarkWriter(files.mark, proof.counter);
       this.#mark.write(proof.last);
-      this.#reader = new RecordReader(database, base);
+      const isErased = (instance: string, at: number): boolean => at < (this.#erased.get(instance) ?? 0);
+      this.#reader = new RecordReader(database, this.#base, isErased);
+      this.#archive = new ArchiveReader(files, owner, isErased);
     } catch (thrown) {
       database?.close();
       throw writableFault(files, thrown);
@@ -103,6 +118,7 @@ export class LogWriter {
       return undefined;
     }
     this.#last = last;
+    if (payloads.some(isErasure)) for (const each of erasedOf(this.#database)) this.#noteErased(each);
     this.#mark.write(last);
     return last;
   }
@@ -137,7 +153,7 @@ export class LogWriter {
 
   /** Records by their positions, each proven. Fault `log-damaged` at one that is not as it was written. */
   read(positions: readonly number[]): readonly StoredRecord[] {
-    return positions.map((position) => this.#reader.read(position));
+    return positions.map((position) => this.#readerOf(position).read(position));
   }
 
   /**
@@ -147,16 +163,67 @@ export class LogWriter {
   walk(position: number, count: number): readonly WalkedRecord[] {
     const walked: WalkedRecord[] = [];
     for (let at = position; at > 0 && walked.length < count;) {
-      const record = this.#reader.walked(at);
+      const record = this.#readerOf(at).walked(at);
       walked.push(record);
       at = record.previous;
     }
     return walked;
   }
 
+  /** Instances whose erasure is recorded, whether or not the bytes are gone yet. */
+  get erased(): readonly Erased[] {
+    return erasedOf(this.#database);
+  }
+
+  /**
+   * Works off recorded erasures, a chunk at a step. Returns the instances of which nothing is left in the log's files;
+   * none if the disk is full: then it is done at the next opening, or the next time that it is asked for.
+   */
+  *erase(): Generator<undefined, readonly Erased[]> {
+    const walked = (position: number): WalkedRecord => this.#readerOf(position).walked(position);
+    const checkpoint = (): boolean => this.#checkpoint('TRUNCATE');
+    this.#archive.close();
+    const done = yield* erasePending(this.#files, this.#database, this.#owner, walked, checkpoint);
+    this.#archive.close();
+    return done;
+  }
+
+  /**
+   * Moves records up to `upTo` into the archive, a segment at a step. The space that they took in `log.db` is used for
+   * records to come. Returns the position of the last record that is archived.
+   */
+  *archive(upTo: number): Generator<undefined, number> {
+    const bound = Math.min(upTo, this.#last.position - 1);
+    while (this.erased.every(({ pending }) => !pending)) {
+      const base = archiveSegment(this.#files, this.#database, this.#owner, bound);
+      if (base === undefined) break;
+      this.#base = base;
+      this.#reader.base = base;
+      yield;
+    }
+    return this.#base.position;
+  }
+
+  /** Removes the oldest segments of the archive as long as `mayRemove` says so. Returns how many. */
+  retain(mayRemove: (oldest: Segment, all: readonly Segment[]) => boolean): number {
+    this.#archive.close();
+    const count = removeOldest(this.#files, this.#database, this.#owner, mayRemove);
+    this.#removed = removedUpTo(this.#database, this.#owner);
+    return count;
+  }
+
   close(): void {
+    this.#archive.close();
     this.#database.close();
     this.#mark.close();
+  }
+
+  #readerOf(position: number): RecordReader {
+    return position > this.#base.position ? this.#reader : this.#archive.of(position, this.#base, this.#removed);
+  }
+
+  #noteErased({ instance, position }: Erased): void {
+    this.#erased.set(instance, Math.max(position, this.#erased.get(instance) ?? 0));
   }
 
   #insert(heads: readonly string[], payloads: readonly string[]): Mark {
@@ -171,6 +238,9 @@ export class LogWriter {
       chain = chainOf(chain, head, digest);
       position += 1;
       units += head.length + payload.length;
+      if (isErasure(payload)) {
+        noteErasure(this.#database, { instance: decodeHead(position, head).instance, position, pending: true });
+      }
       const chained = i === heads.length - 1 || position % chainEvery === 0;
       rows.push(position, head, payload, digest, chained ? chain : null);
       if (rows.length === rowsPerInsert * columns) {
@@ -195,14 +265,16 @@ export class LogWriter {
   }
 
   /** A full disk is no failure: the records are in the write-ahead log, and stay there. */
-  #checkpoint(mode: 'PASSIVE' | 'TRUNCATE'): void {
+  #checkpoint(mode: 'PASSIVE' | 'TRUNCATE'): boolean {
     this.#pagesWritten = 0;
     try {
       const { busy } = this.#database.prepare(`PRAGMA wal_checkpoint(${mode})`).get() ?? {};
       assert(busy === 0, 'nobody else can hold a log that is locked');
     } catch (thrown) {
       if (sqliteCode(thrown) !== sqlite.full) throw thrown;
+      return false;
     }
+    return true;
   }
 }
 
