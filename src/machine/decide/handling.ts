@@ -38,6 +38,17 @@ export function watched<Given extends readonly unknown[], Result>(
   };
 }
 
+/** Runs our own part of what a handler asked for, which may use what the handler may not. */
+export function unwatched<Result>(part: () => Result): Result {
+  const { who } = handling;
+  handling.who = '';
+  try {
+    return part();
+  } finally {
+    handling.who = who;
+  }
+}
+
 function ambientUsed(cause: unknown): AmbientUsed {
   const message = handling.refused;
   handling.refused = undefined;

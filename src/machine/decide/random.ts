@@ -1,3 +1,4 @@
+import { unwatched } from './handling.ts';
 import { assert } from '../../kernel/assert.ts';
 import { hashInto } from '../../kernel/hash.ts';
 import type { CommandContext, Random, Refusal } from './define.ts';
@@ -117,7 +118,7 @@ export class CommandRun implements CommandContext {
       throw new TypeError('ctx was used after its command ended; draw random numbers and ids within the command');
     }
     if (this.#generator === undefined) {
-      this.#seed = this.#entropy();
+      this.#seed = unwatched(this.#entropy);
       this.#generator = generatorFrom(this.#seed);
     }
     return this.#generator;

@@ -1,6 +1,7 @@
 import type { Static, TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { fault } from '../../protocol/errors.ts';
+import { watched } from './handling.ts';
 import { copyPlain, isPlainObject, type PlainObject } from './value.ts';
 
 /**
@@ -110,7 +111,7 @@ export function versionsOf(definition: VersionedDefinition): MachineVersions {
     changes,
     upcasts: upcasters.size > 0 || retired.size > 0,
     agreesWith: (from: number) => from >= lastChange,
-    present: (from: number, event: VersionedEvent): readonly VersionedEvent[] => {
+    present: watched('an upcaster', (from: number, event: VersionedEvent): readonly VersionedEvent[] => {
       const gone = retired.get(event.type);
       if (gone !== undefined && from <= gone.lastVersion) {
         return eventsOf(event.type, gone.into(frozen(event)));
@@ -120,7 +121,7 @@ export function versionsOf(definition: VersionedDefinition): MachineVersions {
       let { data } = event;
       for (const step of steps) if (step.from >= from) data = step.to(frozen({ type: event.type, data }));
       return [{ type: event.type, data }];
-    },
+    }),
   });
 }
 

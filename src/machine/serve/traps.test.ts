@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Type } from 'typebox';
+import { Instance } from '../decide/instance.ts';
 import { openInMemory, type MemoryInstance } from '../decide/memory.ts';
 import { machine, table } from '../decide/machine.ts';
 import { hasSettledCase, isZonedTime } from './ambient.ts';
@@ -184,6 +185,29 @@ test('console may be used, though it looks at clocks inside', () => {
     process.stderr.write = original;
   }
   strictEqual(written.length, 1);
+});
+
+test('ctx.random draws its seed from outside, in spite of the traps', () => {
+  let drawn: unknown;
+  const dice = machine({
+    name: 'dice',
+    version: 1,
+    tables: {},
+    events: { rolled: { data: Type.Object({ n: Type.Number() }), evolve: () => undefined } },
+    commands: {
+      roll: {
+        input: Type.Object({}),
+        decide: (_state, _input, ctx) => {
+          drawn = ctx.random();
+          return [{ type: 'rolled', data: { n: ctx.random() } }];
+        },
+      },
+    },
+  });
+  const instance = new Instance('t', dice);
+  const { answer } = instance.execute({ command: 'roll', input: {} }, 0, () => `${Math.random()} ${Date.now()}`);
+  strictEqual(answer.kind, 'accepted');
+  strictEqual(typeof drawn, 'number');
 });
 
 test('a text is zoned exactly when it means one moment everywhere', () => {

@@ -1,7 +1,7 @@
 import nodeCrypto from 'node:crypto';
 import { syncBuiltinESMExports } from 'node:module';
 import { assert } from '../../kernel/assert.ts';
-import { AmbientUsed, handling } from '../decide/handling.ts';
+import { AmbientUsed, handling, unwatched } from '../decide/handling.ts';
 import {
   ambientConstructors,
   ambientCrypto,
@@ -236,14 +236,7 @@ function letConsoleBe(): void {
   for (const key of Object.keys(console)) {
     const original: unknown = Reflect.get(console, key);
     if (!isCallable(original)) continue;
-    Reflect.set(console, key, (...given: unknown[]): unknown => {
-      const { who } = handling;
-      handling.who = '';
-      try {
-        return Reflect.apply(original, console, given);
-      } finally {
-        handling.who = who;
-      }
-    });
+    const quiet = (...given: unknown[]): unknown => unwatched(() => Reflect.apply(original, console, given));
+    Reflect.set(console, key, quiet);
   }
 }
