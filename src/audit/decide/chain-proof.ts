@@ -1,4 +1,5 @@
 import { messageOf } from '../../machine/decide/value.ts';
+import { isErasure } from '../../machine/decide/erasure.ts';
 import { decodeHead, type RecordHead } from '../../machine/decide/record.ts';
 import { shown, type Finding, type Findings } from './finding.ts';
 
@@ -58,6 +59,10 @@ export class ChainProof {
   readonly #mark: MarkedEnd | undefined;
   readonly #findings: Findings;
   readonly #lines = new Map<string, Line>();
+  /** Records up to here were removed on purpose, so nothing is known of what an instance was there. */
+  readonly #removed: number;
+  /** First record of an instance that lost what it said, until a later record of the instance says that it was erased. */
+  readonly #lost = new Map<string, { readonly file: string; readonly position: number }>();
   /** Chain up to the last row; unknown after a gap, until a row tells its own. */
   #chain: string | undefined;
   #chainedAt: number;
@@ -71,6 +76,7 @@ export class ChainProof {
   /** `start` is where the chain begins: position 0 for a whole log. */
   constructor(start: MarkedEnd, hashes: LogHashes, mark: MarkedEnd | undefined, findings: Findings) {
     this.#chain = start.chain;
+    this.#removed = start.position;
     this.#position = start.position;
     this.#chainedAt = start.position;
     this.#hashes = hashes;
@@ -121,9 +127,29 @@ export class ChainProof {
     return { head: decoded, payload: whole, erased: payload === null };
   }
 
+  /** Before the rows of a file that begins after `base`: what came before it must have led there. */
+  begin(file: string, before: string, base: MarkedEnd): void {
+    const expected = this.#position + 1;
+    if (base.position < this.#position) return;
+    if (base.position > this.#position) {
+      const message = `Records ${expected} to ${base.position} are missing`;
+      this.#add(before, 'record-missing', expected, { message });
+    } else if (this.#chain !== undefined && this.#chain !== base.chain) {
+      const message = `Record ${base.position} is not the one after which ${file} begins`;
+      this.#add(before, 'chain-broken', base.position, { message, expected: base.chain, found: this.#chain });
+    }
+    this.#position = base.position;
+    this.#chain = base.chain;
+    this.#chainedAt = base.position;
+  }
+
   /** After the last row: whether the log reaches its mark, and does not end inside a batch. */
   end(file: string, markFile: string): void {
     const last = this.#position;
+    for (const [instance, { file: where, position }] of this.#lost) {
+      const message = `Record ${position} of ${instance} lost what it said, and no later record says that it was erased`;
+      this.#add(where, 'payload-missing', position, { instance, message });
+    }
     if (this.#chain !== undefined && this.#chainedAt !== last) {
       const message = `The log ends inside a batch: records ${this.#chainedAt + 1} to ${last} have no chain`;
       this.#add(file, 'log-cut', last, { message });
@@ -177,10 +203,14 @@ export class ChainProof {
   ): string | undefined {
     if (payload === null) {
       this.#erased += 1;
+      if (instance !== undefined && !this.#lost.has(instance)) this.#lost.set(instance, { file, position });
       return undefined;
     }
     const found = typeof payload === 'string' ? this.#hashes.digestOf(payload) : 'no text';
-    if (typeof payload === 'string' && found === digest) return payload;
+    if (typeof payload === 'string' && found === digest) {
+      if (instance !== undefined && isErasure(payload)) this.#lost.delete(instance);
+      return payload;
+    }
     const message = `The payload of record ${position} was changed: it does not have the digest that the chain holds`;
     const whose = instance === undefined ? {} : { instance };
     this.#add(file, 'payload-changed', position, { ...whose, message, expected: digest, found });
@@ -194,7 +224,9 @@ export class ChainProof {
       const message = `Record ${position} of ${instance} does not follow: ${what} should be ${expected}, and is ${found}`;
       this.#add(file, 'link-broken', position, { instance, message, expected, found });
     };
-    if (previous !== (line?.position ?? 0)) {
+    if (line === undefined && previous > 0 && previous <= this.#removed) {
+      // What it stood on was removed; from here on it must hold again.
+    } else if (previous !== (line?.position ?? 0)) {
       broken('the position of its record before', String(line?.position ?? 0), String(previous));
     } else if (seqBefore !== (line?.seq ?? 0)) {
       broken('its sequence', String(line?.seq ?? 0), String(seqBefore));

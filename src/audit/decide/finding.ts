@@ -7,6 +7,7 @@ export interface Finding {
     | 'record-missing'
     | 'record-unreadable'
     | 'payload-changed'
+    | 'payload-missing'
     | 'chain-broken'
     | 'mark-unreadable'
     | 'mark-missing'

@@ -6,7 +6,7 @@ import { decodePayload } from '../../machine/decide/record.ts';
 import type { ProvenRow } from './chain-proof.ts';
 
 /** Why an instance is not replayed any further. */
-type Ended = 'erased' | 'damaged' | 'no-machine';
+type Ended = 'removed' | 'erased' | 'damaged' | 'no-machine';
 
 /** Replays every instance of a log beside each other, as far as each can be. */
 export class Replays {
@@ -26,7 +26,9 @@ export class Replays {
     if (instance === undefined) {
       const machine = this.#machineNamed(head.machine);
       if (machine === undefined) this.#unknown.add(head.machine);
-      instance = machine === undefined ? 'no-machine' : new Instance(name, machine);
+      if (machine === undefined) instance = 'no-machine';
+      else if (head.previous > 0) instance = 'removed';
+      else instance = new Instance(name, machine);
       this.#instances.set(name, instance);
     }
     if (typeof instance === 'string') return undefined;
@@ -50,7 +52,7 @@ export class Replays {
 
   get left(): { readonly erased: number; readonly damaged: number; readonly machines: readonly string[] } {
     return {
-      erased: this.#count((each) => each === 'erased'),
+      erased: this.#count((each) => each === 'erased' || each === 'removed'),
       damaged: this.#count((each) => each === 'damaged'),
       machines: [...this.#unknown].sort(),
     };

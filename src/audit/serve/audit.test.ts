@@ -8,6 +8,11 @@ import { Type } from 'typebox';
 import { Fault } from '../../kernel/fault.ts';
 import { machine, table, type Machine } from '../../machine/decide/machine.ts';
 import { openRuntime, type Runtime } from '../../machine/serve/runtime.ts';
+import { erasureRecord } from '../../machine/decide/erasure.ts';
+import { decodeHead, encodeRecord } from '../../machine/decide/record.ts';
+import { archiveSegment, removeOldest } from '../../machine/serve/log-archive.ts';
+import { chainOf, digestOf, logFiles } from '../../machine/serve/log-files.ts';
+import { createMark } from '../../machine/serve/mark.ts';
 import type { Finding } from '../decide/finding.ts';
 import { compareVersions } from './compare-versions.ts';
 import { listInstances, listRecords, differenceBetween, stateAt } from './travel.ts';
@@ -123,6 +128,38 @@ function edited(sql: string, ...values: (string | number)[]): string {
   const folder = copied();
   const database = new DatabaseSync(join(folder, 'log.db'));
   database.prepare(sql).run(...values);
+  database.close();
+  return folder;
+}
+
+/** The log after an instance was erased: what its records said is gone, and its last record says so. */
+function erased(instance: string): string {
+  const folder = copied();
+  const database = new DatabaseSync(join(folder, 'log.db'));
+  const rows = database.prepare('SELECT position, head, chain FROM record ORDER BY position').all();
+  const heads = rows.map(({ position, head }) => decodeHead(Number(position), String(head)));
+  const last = heads.filter((head) => head.instance === instance).at(-1);
+  assert.ok(last !== undefined);
+  const seq = last.seqBefore + last.hashes.length - 1;
+  const record = erasureRecord({ ...last, now: heads.at(-1)?.now ?? 0, seq, stateHash: last.hashes.at(-1) ?? '' });
+  const position = rows.length + 1;
+  const { head, payload } = encodeRecord(position, last.position, record);
+  const digest = digestOf(payload);
+  const chain = chainOf(String(rows.at(-1)?.['chain']), head, digest);
+  database.prepare('UPDATE record SET payload = NULL WHERE instr(head, ?) > 0').run(`"${instance}"`);
+  database.prepare('INSERT INTO record VALUES (?, ?, ?, ?, ?)').run(position, head, payload, digest, chain);
+  database.close();
+  rmSync(join(folder, 'log.mark'));
+  createMark(join(folder, 'log.mark'), { position, chain });
+  return folder;
+}
+
+/** The log after its first records went to the archive, in segments that end at these positions. */
+function archived(...ends: readonly number[]): string {
+  const folder = copied();
+  const files = logFiles(folder);
+  const database = new DatabaseSync(files.database);
+  for (const end of ends) archiveSegment(files, database, 'fleet/shop-1', end);
   database.close();
   return folder;
 }
@@ -243,10 +280,16 @@ test('a machine that evolves differently is found at the first record that it ch
   );
 });
 
-test('an erased payload leaves the chain proven; its instance is replayed up to there', () => {
-  const report = verify(edited('UPDATE record SET payload = NULL WHERE position = 4'));
-  assert.equal(report.proven, true);
-  assert.equal(report.erased, 1);
+test('an erased instance leaves the chain proven; what is missing without an erasure is damage', () => {
+  const lost = verify(edited('UPDATE record SET payload = NULL WHERE position = 4'));
+  assert.deepEqual(kinds(lost.findings), ['payload-missing']);
+  assert.deepEqual([lost.findings[0]?.position, lost.findings[0]?.instance], [4, 'acme']);
+
+  const report = verify(erased('acme'));
+  assert.deepEqual(report.findings, []);
+  assert.equal(report.erased, 16);
+  assert.equal(report.records, 23);
+  assert.deepEqual(report.replayed, { instances: 1, records: 6 });
   assert.deepEqual(report.notReplayed, { erased: 1, damaged: 0, machines: [] });
 });
 
@@ -261,6 +304,53 @@ test('the log of another owner, a folder without one, and another format are ref
   assert.throws(() => verify(edited("UPDATE meta SET value = '1' WHERE name = 'format'")), refused('folder-older'));
   const left = readdirSync(tmpdir()).filter((name) => name.startsWith('cellwright-log-'));
   assert.deepEqual(left, [], 'no copy is left behind');
+});
+
+test('the archive is proven with the log, segment by segment, and replayed from its first record', () => {
+  const folder = archived(7, 12);
+  const report = verify(folder);
+  assert.deepEqual(report.findings, []);
+  assert.equal(report.segments, 2);
+  assert.deepEqual(report.replayed, { instances: 2, records: 22 });
+  assert.deepEqual(stateAt({ folder, machine: shop(), instance: 'acme', at: { seq: 3 } }).result.seq, 3);
+  assert.deepEqual(compareVersions({ folder, machine: shop(), mode: 'isolated' }).records, 22);
+
+  const [first = '', second = ''] = readdirSync(join(folder, 'archive')).toSorted();
+  const missing = archived(7, 12);
+  rmSync(join(missing, 'archive', second));
+  const gap = verify(missing);
+  assert.deepEqual(
+    [gap.findings[0]?.kind, gap.findings[0]?.message],
+    ['record-missing', 'Records 8 to 12 are missing'],
+  );
+
+  const changed = archived(7, 12);
+  const segment = join(changed, 'archive', first);
+  const database = new DatabaseSync(segment);
+  database.exec('UPDATE record SET payload = replace(payload, \'"by":11\', \'"by":12\')');
+  database.close();
+  const found = verify(changed);
+  assert.deepEqual(kinds(found.findings), ['payload-changed']);
+  assert.equal(found.findings[0]?.file, segment);
+});
+
+test('what retention removed from the archive is told, and instances that began there are not replayed', () => {
+  const folder = archived(7, 12);
+  const database = new DatabaseSync(join(folder, 'log.db'));
+  assert.equal(
+    removeOldest(logFiles(folder), database, 'fleet/shop-1', (oldest) => oldest.first === 1),
+    1,
+  );
+  database.close();
+  const report = verify(folder);
+  assert.deepEqual(report.findings, []);
+  assert.deepEqual([report.first, report.removed, report.segments], [8, 7, 1]);
+  assert.deepEqual(report.notReplayed.erased, 2);
+  assert.throws(
+    () => stateAt({ folder, machine: shop(), instance: 'acme', at: { seq: 8 } }),
+    (error) => error instanceof Fault && error.code === 'history-erased',
+  );
+  assert.equal(compareVersions({ folder, machine: shop(), mode: 'isolated' }).erased, 2);
 });
 
 test('findings are counted beyond those that are listed', () => {
@@ -362,10 +452,9 @@ test('damage before what is looked at refuses it, damage behind it is told', () 
   const early = stateAt({ ...look, at: { seq: 4 } });
   assert.equal(early.result.seq, 4);
   assert.deepEqual(kinds(early.warnings), ['payload-changed']);
-  const erased = edited('UPDATE record SET payload = NULL WHERE position = 7');
   assert.throws(
-    () => stateAt({ folder: erased, machine: shop(), instance: 'acme', at: { seq: 5 } }),
-    (error) => error instanceof Fault && error.code === 'history-erased' && /record 7/.test(error.message),
+    () => stateAt({ folder: erased('acme'), machine: shop(), instance: 'acme', at: { seq: 5 } }),
+    (error) => error instanceof Fault && error.code === 'history-erased' && /record 1 of acme/.test(error.message),
   );
 });
 

@@ -70,9 +70,11 @@ export function compareVersions(options: CompareOptions): VersionComparison {
       throw fault('machine-unloadable', message, { field: '--against' });
     }
     versions.add(head.machineVersion);
-    const replay = replays.get(head.instance) ?? new InstanceReplay(head.instance, machine, mode, differencesMax);
+    const known = replays.get(head.instance);
+    const replay = known ?? new InstanceReplay(head.instance, machine, mode, differencesMax);
     replays.set(head.instance, replay);
-    if (payload === undefined) replay.endErased();
+    // Without its beginning, because the archive let it go, there is no state to decide on.
+    if (payload === undefined || (known === undefined && head.previous > 0)) replay.endErased();
     else replay.take({ ...head, ...decodePayload(head.position, payload), payload });
   });
   const { findings } = read;

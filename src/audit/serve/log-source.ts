@@ -2,6 +2,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import { messageOf } from '../../machine/decide/value.ts';
+import { segmentsOf } from '../../machine/serve/log-archive.ts';
 import { chainOf, chainStart, digestOf, logFiles, logFormat } from '../../machine/serve/log-files.ts';
 import { readMark } from '../../machine/serve/mark.ts';
 import { ChainProof, type MarkedEnd, type ProvenCounts, type ProvenRow } from '../decide/chain-proof.ts';
@@ -31,6 +32,10 @@ export interface LogRead {
   readonly owner: string;
   readonly counts: ProvenCounts;
   readonly marked: number | undefined;
+  /** Files of the archive that were read. */
+  readonly segments: number;
+  /** Records up to this one were removed from the archive on purpose; 0 if none was. */
+  readonly removed: number;
   readonly copiedBytes: number;
   readonly findings: Findings;
 }
@@ -50,6 +55,8 @@ export function readLog(
     const findings = new Findings();
     let owner = options.owner ?? '';
     let mark: MarkedEnd | undefined;
+    let removed = 0;
+    let segments: ReturnType<typeof segmentsOf> = [];
     let counts: ProvenCounts = { first: 0, last: 0, records: 0, instances: 0, erased: 0, batches: 0 };
     try {
       mark = readMark(copy.files.mark)?.mark;
@@ -63,11 +70,21 @@ export function readLog(
       try {
         owner = checkedOwner(opened, named.database, options.owner);
         checkPages(opened, named.database, findings);
-        const proof = new ChainProof({ position: 0, chain: chainStart(owner) }, { digestOf, chainOf }, mark, findings);
-        readRows(opened, named.database, options.onProgress, findings, (row) => {
-          const proven = proof.take(named.database, row);
-          if (proven !== undefined) take(proven, named.database, findings);
-        });
+        const nothing = { position: 0, chain: chainStart(owner) };
+        const base = markIn(opened, 'base') ?? nothing;
+        const gone = markIn(opened, 'removed') ?? nothing;
+        removed = gone.position;
+        segments = segmentsOf(named, base).filter(({ last }) => last > removed);
+        const last = Number(opened.prepare('SELECT max(position) AS last FROM record').get()?.['last'] ?? 0);
+        const proof = new ChainProof(gone, { digestOf, chainOf }, mark, findings);
+        const read = (database: DatabaseSync, file: string): void =>
+          readRows(database, file, last, options.onProgress, findings, (row) => {
+            const proven = proof.take(file, row);
+            if (proven !== undefined) take(proven, file, findings);
+          });
+        for (const { file } of segments) readSegment(file, findings, read);
+        proof.begin(named.database, named.archive, base);
+        read(opened, named.database);
         proof.end(named.database, named.mark);
         counts = proof.counts;
         if (mark === undefined && counts.last > 0 && findings.listed.every(({ kind }) => kind !== 'mark-unreadable')) {
@@ -78,7 +95,8 @@ export function readLog(
         opened.close();
       }
     }
-    return { owner, counts, marked: mark?.position, copiedBytes: copy.sizeBytes, findings };
+    const { sizeBytes: copiedBytes } = copy;
+    return { owner, counts, marked: mark?.position, segments: segments.length, removed, copiedBytes, findings };
   } finally {
     copy.remove();
   }
@@ -119,6 +137,30 @@ function shownFormat(value: unknown): string {
   return typeof value === 'string' ? value : 'no name';
 }
 
+/** A record that the log names by position and chain. */
+function markIn(database: DatabaseSync, name: string): MarkedEnd | undefined {
+  const value = database.prepare('SELECT value FROM meta WHERE name = ?').get(name)?.['value'];
+  const match = /^(\d+) ([0-9a-f]{64})$/.exec(typeof value === 'string' ? value : '');
+  return match === null ? undefined : { position: Number(match[1]), chain: match[2] ?? '' };
+}
+
+/** Segments are written once and replaced as a whole, so they are read where they are. */
+function readSegment(file: string, findings: Findings, read: (database: DatabaseSync, file: string) => void): void {
+  let segment: DatabaseSync;
+  try {
+    segment = new DatabaseSync(file, { readOnly: true });
+  } catch (thrown) {
+    findings.add({ kind: 'page-damaged', file, message: `SQLite cannot read it: ${messageOf(thrown)}` });
+    return;
+  }
+  try {
+    checkPages(segment, file, findings);
+    read(segment, file);
+  } finally {
+    segment.close();
+  }
+}
+
 function checkPages(database: DatabaseSync, named: string, findings: Findings): void {
   try {
     for (const row of database.prepare('PRAGMA quick_check(10)').all()) {
@@ -134,6 +176,7 @@ function checkPages(database: DatabaseSync, named: string, findings: Findings): 
 function readRows(
   database: DatabaseSync,
   named: string,
+  last: number,
   onProgress: ((progress: LogProgress) => void) | undefined,
   findings: Findings,
   take: (row: StoredColumns) => void,
@@ -141,7 +184,6 @@ function readRows(
   let at = 0;
   let count = 0;
   let rows: Iterator<Record<string, unknown>>;
-  let last = 0;
   const next = (): IteratorResult<Record<string, unknown>, unknown> | undefined => {
     try {
       return rows.next();
@@ -152,7 +194,6 @@ function readRows(
     }
   };
   try {
-    last = Number(database.prepare('SELECT max(position) AS last FROM record').get()?.['last'] ?? 0);
     rows = database.prepare('SELECT position, head, payload, digest, chain FROM record ORDER BY position').iterate();
   } catch (thrown) {
     findings.add({ kind: 'page-damaged', file: named, message: `SQLite cannot read it: ${messageOf(thrown)}` });

@@ -97,6 +97,10 @@ function travel(
     if (head.instance !== instance) return;
     known += head.hashes.length - 1;
     if ('seq' in to ? head.seqBefore >= to.seq : head.now > to.timeMs) return;
+    if (used === 0 && head.previous > 0) {
+      const message = `The records of ${instance} before record ${head.position} were removed from the archive, so its state is not known`;
+      throw fault('history-erased', message, { field: instance });
+    }
     if (payload === undefined) {
       if (!erased) {
         const message = `The payload of record ${head.position} was changed. Look at: cellwright log verify`;

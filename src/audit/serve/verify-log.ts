@@ -26,6 +26,10 @@ export interface LogReport {
   readonly instances: number;
   /** Payloads that were erased: their digests are proven, what they said is gone. */
   readonly erased: number;
+  /** Files of the archive that were proven with it. */
+  readonly segments: number;
+  /** Records up to this one were removed from the archive on purpose; 0 if none was. */
+  readonly removed: number;
   /** Instances and records that were replayed with every state hash checked, and instances that could not be, by reason. */
   readonly replayed: { readonly instances: number; readonly records: number };
   readonly notReplayed: { readonly erased: number; readonly damaged: number; readonly machines: readonly string[] };
@@ -42,7 +46,7 @@ export interface LogReport {
  */
 export function verifyLog(options: VerifyOptions): LogReport {
   const replays = new Replays(options.machineNamed);
-  const { owner, counts, marked, findings } = readLog(options, (row, file, found) => {
+  const { owner, counts, marked, segments, removed, findings } = readLog(options, (row, file, found) => {
     const drift = replays.take(row);
     if (drift === undefined) return;
     if (drift.fault instanceof Fault && drift.fault.code === 'machine-unloadable') throw drift.fault;
@@ -66,6 +70,8 @@ export function verifyLog(options: VerifyOptions): LogReport {
     records,
     instances,
     erased,
+    segments,
+    removed,
     replayed: replays.done,
     notReplayed: replays.left,
     findings: findings.listed,

@@ -81,10 +81,12 @@ export function reportText(report: NamedReport, replayed: boolean, colors: Color
   return `${lines.join('\n')}\n`;
 }
 
-function recordsText({ first, last, records, instances, erased }: LogReport): string {
+function recordsText({ first, last, records, instances, erased, segments, removed }: LogReport): string {
   if (records === 0) return 'none';
+  const archived = segments === 0 ? '' : `, with ${counted(segments, 'file')} of the archive`;
+  const letGo = removed === 0 ? '' : `; those up to ${removed} were removed from the archive`;
   const gone = erased === 0 ? '' : `; ${erased} with an erased payload`;
-  return `${records} (${first} to ${last}) of ${counted(instances, 'instance')}${gone}`;
+  return `${records} (${first} to ${last}) of ${counted(instances, 'instance')}${archived}${gone}${letGo}`;
 }
 
 function counted(count: number, what: string): string {
