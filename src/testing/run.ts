@@ -12,13 +12,14 @@ import type { Step } from './steps.ts';
 
 /** What a law of one's own may look at, after any step. Nothing of it can be changed. */
 export interface Situation {
-  /** The tables of the machine, all of them in the order of keys. */
-  readonly tables: Readonly<Record<string, TableView<PlainObject>>>;
+  /** All rows of a table, in the order of keys. */
+  rows(table: string): readonly PlainObject[];
+  row(table: string, key: string): PlainObject | undefined;
+  /** Answers a query of the machine; throws its fault. */
+  query(name: string, input?: unknown): unknown;
   readonly seq: number;
   /** Milliseconds since 1970. */
   readonly now: number;
-  /** Answers a query of the machine; throws its fault. */
-  query(name: string, input?: unknown): unknown;
 }
 
 /** True if it holds. */
@@ -66,6 +67,13 @@ const firingsMax = 1_000;
 const instanceName = 'test';
 const lawsQuery = 'cellwrightLaws';
 
+type Views = Readonly<Record<string, TableView<PlainObject>>>;
+/** A law of the test, or an invariant, that does not hold as the tables are. */
+interface BrokenHere {
+  readonly law: string;
+  readonly message: string;
+}
+
 interface Kept {
   readonly command: string;
   readonly input: unknown;
@@ -74,15 +82,11 @@ interface Kept {
   readonly answer: CommandAnswer;
 }
 
-/**
- * The machine that follows by replaying records. Its tables are all ordered, which changes no hash, so that laws can look
- * at every row; it has no invariants, because replay checks none.
- */
-function followerOf(machine: Machine, lawsIn: (tables: Situation['tables']) => string | undefined): Machine {
+/** The machine with a query more, for the instance that follows by replaying records: laws look at its rows. */
+function followerOf(machine: Machine, lawsIn: (views: Views) => void): Machine {
   const laws = { input: {}, parse: () => ({}), answer: lawsIn };
   const follower = {
     ...machine,
-    tables: machine.tables.map((shape) => ({ ...shape, ordered: true })),
     queries: new Map([...machine.queries, [lawsQuery, laws]]),
   };
   if (!isMachine(follower)) throw new TypeError('a machine with one query more is a machine');
@@ -99,6 +103,7 @@ export class Run {
   readonly #heard = new Heard();
   readonly #follower: Instance;
   readonly #kept = new Map<string, Kept>();
+  #brokenHere: BrokenHere | undefined;
   #instance: Instance;
   #nowMs = startMs;
   #draws = 0;
@@ -113,7 +118,9 @@ export class Run {
     this.#instance = new Instance(instanceName, machine);
     this.#follower = new Instance(
       instanceName,
-      followerOf(machine, (tables) => this.#brokenIn(tables)),
+      followerOf(machine, (views) => {
+        this.#brokenHere = this.#brokenIn(views);
+      }),
     );
   }
 
@@ -297,30 +304,39 @@ export class Run {
     this.#break('replay-repeats', `${stateHash} at event ${seq} was replayed to ${hashThere} at event ${seqThere}`);
   }
 
-  /** The laws that look at the tables: they run as a query of the follower. */
+  /** The laws that look at rows: they run as a query of the follower. */
   #checkSituation(): void {
-    const broken = this.#follower.query(lawsQuery, {});
-    if (typeof broken !== 'string') return;
-    const own = Object.hasOwn(this.#laws, broken);
-    if (own) this.#break(broken, 'The law of this test does not hold');
-    this.#break('invariants-hold-everywhere', `invariant ${broken} does not hold over all rows`);
+    this.#follower.query(lawsQuery, {});
+    if (this.#brokenHere !== undefined) this.#break(this.#brokenHere.law, this.#brokenHere.message);
   }
 
-  #brokenIn(tables: Situation['tables']): string | undefined {
+  #brokenIn(views: Views): BrokenHere | undefined {
+    const viewOf = (table: string): TableView<PlainObject> => {
+      const view = views[table];
+      if (view === undefined) throw new TypeError(`${this.#machine.name} has no table ${table}`);
+      return view;
+    };
     const situation: Situation = {
-      tables,
+      rows: (table) => [...viewOf(table).scan()],
+      row: (table, key) => viewOf(table).get(key),
+      query: (name, input = {}) => this.#instance.query(name, input),
       seq: this.#instance.seq,
       now: this.#nowMs,
-      query: (name, input = {}) => this.#instance.query(name, input),
     };
-    for (const [name, law] of Object.entries(this.#laws)) if (!holds(() => law(situation))) return name;
+    for (const [law, holds] of Object.entries(this.#laws)) {
+      const message = whyNot(() => holds(situation));
+      if (message !== undefined) return { law, message: `This law of the test ${message}` };
+    }
     if (this.#skipped.has('invariants-hold-everywhere')) return undefined;
     const rows: RowChange[] = this.#machine.tables.flatMap(({ name, key }) =>
-      [...(tables[name]?.scan() ?? [])].map((row) => ({ table: name, key: String(row[key]) })),
+      situation.rows(name).map((row) => ({ table: name, key: String(row[key]) })),
     );
-    for (const { name, shadow, on, holds: invariant } of this.#machine.invariants) {
+    for (const { name, shadow, on, holds } of this.#machine.invariants) {
       const changed = on === undefined ? rows : rows.filter(({ table }) => on.has(table));
-      if (!shadow && !holds(() => invariant(tables, changed))) return name;
+      const message = shadow ? undefined : whyNot(() => holds(views, changed));
+      if (message !== undefined) {
+        return { law: 'invariants-hold-everywhere', message: `Over all rows, the invariant ${name} ${message}` };
+      }
     }
     return undefined;
   }
@@ -351,12 +367,12 @@ export class Run {
   }
 }
 
-/** Whether a law holds; one that throws does not. */
-function holds(law: () => unknown): boolean {
+/** Why a law is not kept, or undefined if it is. */
+function whyNot(law: () => unknown): string | undefined {
   try {
-    return law() === true;
-  } catch {
-    return false;
+    return law() === true ? undefined : 'does not hold';
+  } catch (thrown) {
+    return `throws: ${messageOf(thrown)}`;
   }
 }
 
