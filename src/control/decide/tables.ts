@@ -114,9 +114,9 @@ export type CellRow = Static<typeof CellRowSchema>;
 export const fleetTables = {
   blueprints: { schema: BlueprintRowSchema, key: 'name' },
   cells: { schema: CellRowSchema, key: 'name' },
-  tenants: { schema: TenantRowSchema, key: 'name', ordered: false },
-  assignments: { schema: AssignmentRowSchema, key: 'tenant', ordered: false },
-  facts: { schema: FactsRowSchema, key: 'key', ordered: false },
+  tenants: { schema: TenantRowSchema, key: 'name' },
+  assignments: { schema: AssignmentRowSchema, key: 'tenant' },
+  facts: { schema: FactsRowSchema, key: 'key' },
 } as const;
 export type FleetState = ViewOf<typeof fleetTables>;
 

@@ -20,9 +20,8 @@ export type Indexes<Property extends string = string> = Readonly<Record<string, 
 export type NoIndexes = Readonly<Record<never, never>>;
 
 /**
- * Rows of one schema under one string key. A table is ordered unless `ordered` is false: `scan` visits its rows
- * in the order of keys, at O(log n) an insert or delete. Without it both are O(1), and `scan` throws.
- * Each index costs O(log n) more a change, and about 12 bytes a row.
+ * Rows of one schema under one string key. `scan` visits them in the order of keys. An order, of keys or of an index, is
+ * made when it is first scanned, in O(n log n); from then on it costs O(log n) a change, and about 12 bytes a row.
  */
 export interface TableDefinition<
   Schema extends TObject = TObject,
@@ -31,7 +30,6 @@ export interface TableDefinition<
 > {
   readonly schema: Schema;
   readonly key: Key;
-  readonly ordered?: boolean;
   readonly indexes?: By;
 }
 

@@ -84,7 +84,6 @@ function misfitOf(validator: {
 const timerTable: TableShape = {
   name: '$timers',
   key: 'id',
-  ordered: false,
   indexes: [{ name: 'due', properties: ['at', 'id'] }],
   fits: (row) => timers.Check(row),
   misfit: misfitOf(timers),
@@ -92,7 +91,6 @@ const timerTable: TableShape = {
 const outboxTable: TableShape = {
   name: '$outbox',
   key: 'id',
-  ordered: true,
   indexes: [],
   fits: (row) => messages.Check(row),
   misfit: misfitOf(messages),

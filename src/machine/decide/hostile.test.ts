@@ -17,7 +17,7 @@ const Change = Type.Object({ how: Type.String(), id: Type.String(), n: Type.Numb
 const typed = machine({
   name: 'hostile',
   version: 1,
-  tables: { rows: table(Row, { key: 'id' }), bag: table(Row, { key: 'id', ordered: false }) },
+  tables: { rows: table(Row, { key: 'id' }), bag: table(Row, { key: 'id' }) },
   events: {
     put: { data: Row, evolve: (state, row) => state.rows.upsert(row) },
     change: {

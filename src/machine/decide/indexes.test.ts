@@ -237,7 +237,7 @@ test('an index says nothing about the state: with it and without it the hash is 
   const plain = machine({
     name: 'rows',
     version: 1,
-    tables: { rows: table(Row, { key: 'id', ordered: false }) },
+    tables: { rows: table(Row, { key: 'id' }) },
     events: { put: { data: Row, evolve: (state, each) => state.rows.upsert(each) } },
     commands: { put: { input: Row, decide: (_, data) => [{ type: 'put', data }] } },
   });

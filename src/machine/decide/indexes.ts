@@ -31,35 +31,38 @@ type Range = IndexRange<readonly Ordinal[], readonly Ordinal[]>;
 
 /**
  * The rows of one table in the order of some of their properties. It holds the rows themselves, so that it costs a
- * reference a row and no copy. Derived from the rows: it is no part of a hash, and can be made anew at any time.
+ * reference a row and no copy. Derived from the rows: it is no part of a hash. Made when it is first scanned, O(n log n),
+ * and kept up to date from then on: a table that nobody scans pays nothing for its order.
  */
 export class OrderedIndex {
   readonly #table: string;
   readonly #shape: IndexShape;
-  #rows: sortedBtree.default<PlainObject | Place, undefined>;
+  readonly #source: ReadonlyMap<string, PlainObject>;
+  #rows: sortedBtree.default<PlainObject | Place, undefined> | undefined;
   /** Grows with each change, so that a scan notices one under it. */
   #version = 0;
 
-  constructor(table: string, shape: IndexShape) {
+  /** `source` are the rows of the table as they are now, always. */
+  constructor(table: string, shape: IndexShape, source: ReadonlyMap<string, PlainObject>) {
     this.#table = table;
     this.#shape = shape;
-    this.#rows = this.#empty();
+    this.#source = source;
   }
 
   /** Puts `row` where `previous` was; either may be missing. To repeat it changes nothing. O(log n). */
   put(previous: PlainObject | undefined, row: PlainObject | undefined): void {
     this.#version += 1;
+    if (this.#rows === undefined) return;
     if (previous !== undefined && (row === undefined || this.#compareRows(previous, row) !== 0)) {
       this.#rows.delete(previous);
     }
     if (row !== undefined) this.#rows.set(row, undefined);
   }
 
-  /** Makes it anew from the rows of its table. O(n log n). */
-  rebuild(rows: Iterable<PlainObject>): void {
+  /** Forgets the order, because a change of it was interrupted and nobody knows what it is. */
+  forget(): void {
     this.#version += 1;
-    this.#rows = this.#empty();
-    for (const row of rows) this.#rows.set(row, undefined);
+    this.#rows = undefined;
   }
 
   *scan(range: Range = {}): IterableIterator<PlainObject> {
@@ -68,7 +71,8 @@ export class OrderedIndex {
     const last = this.#last(range, descending);
     const version = this.#version;
     let visited = 0;
-    const found = descending ? keysOf(this.#rows.entriesReversed(first)) : this.#rows.keys(first);
+    const rows = (this.#rows ??= this.#ordered());
+    const found = descending ? keysOf(rows.entriesReversed(first)) : rows.keys(first);
     for (const row of found) {
       if (visited >= limit || row instanceof Place) return;
       const beyond = this.#compareToPlace(row, last);
@@ -81,8 +85,10 @@ export class OrderedIndex {
     }
   }
 
-  #empty(): sortedBtree.default<PlainObject | Place, undefined> {
-    return new Tree<PlainObject | Place, undefined>(undefined, (a, b) => this.#compare(a, b));
+  #ordered(): sortedBtree.default<PlainObject | Place, undefined> {
+    const rows = new Tree<PlainObject | Place, undefined>(undefined, (a, b) => this.#compare(a, b));
+    for (const row of [...this.#source.values()].sort((a, b) => this.#compareRows(a, b))) rows.set(row, undefined);
+    return rows;
   }
 
   /** Where a scan begins: of `from` and `after` the one that it meets last. */

@@ -50,6 +50,11 @@ export class IdempotencyKeys {
     return this.#keys.size;
   }
 
+  /** Of all remembered answers together, in UTF-16 code units of their records' payloads. */
+  get units(): number {
+    return this.#units;
+  }
+
   /** What the key was used for, unless its life has ended by `nowMs`. */
   find(key: string, nowMs: number): RememberedAnswer | undefined {
     const found = this.#keys.get(key);
@@ -107,8 +112,9 @@ export class IdempotencyKeys {
     return answer.atMs + this.#limits.lifeMs <= nowMs;
   }
 
-  #hashOf(key: string, { atMs, seqBefore, stateHash, payload }: RememberedAnswer): Int32Array {
-    hashValueInto(key, [atMs, seqBefore, stateHash, payload], this.#lanes);
+  /** Of what replay makes anew; the payload itself is proven by the log. */
+  #hashOf(key: string, { atMs, seqBefore, payload }: RememberedAnswer): Int32Array {
+    hashValueInto(key, [atMs, seqBefore, payload.length], this.#lanes);
     return this.#lanes;
   }
 }

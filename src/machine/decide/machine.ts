@@ -77,10 +77,7 @@ interface ErasedDefinition {
   readonly name: string;
   readonly version: number;
   readonly tables: Readonly<
-    Record<
-      string,
-      { readonly schema: TSchema; readonly key: string; readonly ordered?: boolean; readonly indexes?: Indexes }
-    >
+    Record<string, { readonly schema: TSchema; readonly key: string; readonly indexes?: Indexes }>
   >;
   readonly commands: Readonly<
     Record<string, { readonly input: TSchema; decide(state: Views, input: unknown, ctx: CommandContext): unknown }>
@@ -119,8 +116,7 @@ interface ErasedInvariant {
 }
 
 /**
- * A table of rows that fit `schema`, found by their string property `key`. Ordered by key unless
- * `ordered: false`, which makes changes O(1) and `scan` impossible. `indexes` name other orders, each by one or more
+ * A table of rows that fit `schema`, found by their string property `key`. `indexes` name other orders, each by one or more
  * properties that hold texts, numbers, booleans or null, or are missing: `{ indexes: { item: ['item'] } }` is read by
  * `state.orders.by.item.scan({ equals: ['nut'] })`.
  */
@@ -128,10 +124,7 @@ export function table<
   Schema extends TObject,
   const Key extends keyof Static<Schema> & string,
   const By extends Indexes<OrdinalsOf<Static<Schema>>> = NoIndexes,
->(
-  schema: Schema,
-  options: { readonly key: Key; readonly ordered?: boolean; readonly indexes?: By },
-): TableDefinition<Schema, Key, By> {
+>(schema: Schema, options: { readonly key: Key; readonly indexes?: By }): TableDefinition<Schema, Key, By> {
   return { schema, ...options };
 }
 
@@ -161,8 +154,8 @@ export function machine(definition: ErasedDefinition): Machine {
     [mark]: 1,
     name,
     version,
-    tables: entries(definition.tables).map(([each, { schema, key, ordered, indexes }]) =>
-      tableShape(each, schema, { key, ordered: ordered ?? true, indexes: indexesOf(each, schema, key, indexes ?? {}) }),
+    tables: entries(definition.tables).map(([each, { schema, key, indexes }]) =>
+      tableShape(each, schema, { key, indexes: indexesOf(each, schema, key, indexes ?? {}) }),
     ),
     commands: new Map(
       entries(definition.commands).map(([each, command]) => [
@@ -229,11 +222,7 @@ function checkName(field: string, name: string): void {
   );
 }
 
-function tableShape(
-  name: string,
-  schema: TSchema,
-  options: Pick<TableShape, 'key' | 'ordered' | 'indexes'>,
-): TableShape {
+function tableShape(name: string, schema: TSchema, options: Pick<TableShape, 'key' | 'indexes'>): TableShape {
   const validator = Compile(schema);
   return {
     name,

@@ -12,7 +12,6 @@ const OrderedKeys = sortedBtree.default;
 export interface TableShape {
   readonly name: string;
   readonly key: string;
-  readonly ordered: boolean;
   readonly indexes: readonly IndexShape[];
   readonly fits: (row: unknown) => boolean;
   /** Says what does not fit, for the message. */
@@ -41,8 +40,8 @@ interface Change extends RowEffect {
 
 /**
  * All tables of one instance: rows, the order of keys, indexes, the hash over all rows, and a journal that
- * takes back what was done since it was last cleared. Each change costs O(row), and O(log n) more in
- * ordered tables and for each index; reading the hash costs O(1).
+ * takes back what was done since it was last cleared. Each change costs O(row), and O(log n) more for each order (of
+ * keys, of an index) that was ever scanned; reading the hash costs O(1).
  */
 export class TableSet {
   readonly views: Readonly<Record<string, TableView<PlainObject>>>;
@@ -173,7 +172,8 @@ export class TableSet {
 class TableStore {
   readonly shape: TableShape;
   readonly rows = new Map<string, PlainObject>();
-  keys: sortedBtree.default<string, undefined> | undefined;
+  /** Made when somebody first scans. */
+  #order: sortedBtree.default<string, undefined> | undefined;
   readonly indexes: readonly OrderedIndex[];
   readonly write: (key: string, row: PlainObject | undefined) => void;
   /** Table and name of the key in front of each row's text: equal rows of two tables must not cancel out. */
@@ -185,9 +185,10 @@ class TableStore {
     this.shape = shape;
     this.write = write;
     this.#prefix = `${shape.name.length}:${shape.name}${shape.key.length}:${shape.key}`;
-    this.keys = shape.ordered ? new OrderedKeys<string, undefined>(undefined, compareCodeUnits) : undefined;
     this.indexes =
-      shape.indexes.length === 0 ? noIndexes : shape.indexes.map((index) => new OrderedIndex(shape.name, index));
+      shape.indexes.length === 0
+        ? noIndexes
+        : shape.indexes.map((index) => new OrderedIndex(shape.name, index, this.rows));
   }
 
   /** What a row counts for in the hash of the state. */
@@ -195,30 +196,36 @@ class TableStore {
     hashValueInto(this.#prefix, row, lanes);
   }
 
+  /** The keys in their order. O(n log n) the first time, O(1) from then on. */
+  get order(): sortedBtree.default<string, undefined> {
+    if (this.#order !== undefined) return this.#order;
+    const order = new OrderedKeys<string, undefined>(undefined, compareCodeUnits);
+    for (const key of [...this.rows.keys()].sort(compareCodeUnits)) order.set(key, undefined);
+    return (this.#order = order);
+  }
+
   /**
    * Takes back a change that was interrupted: nobody knows in which state it left the order of keys and the indexes, so
-   * they are not asked to change but made anew. O(n log n).
+   * they are not asked to change but forgotten, to be made anew.
    */
   restore(key: string, previous: PlainObject | undefined): void {
     if (previous === undefined) this.rows.delete(key);
     else this.rows.set(key, previous);
     this.version += 1;
-    for (const index of this.indexes) index.rebuild(this.rows.values());
-    if (this.keys === undefined) return;
-    this.keys = new OrderedKeys<string, undefined>(undefined, compareCodeUnits);
-    for (const each of this.rows.keys()) this.keys.set(each, undefined);
+    for (const index of this.indexes) index.forget();
+    this.#order = undefined;
   }
 
   /** Puts `row` where `previous` was; either may be missing. To repeat it changes nothing. */
   put(key: string, previous: PlainObject | undefined, row: PlainObject | undefined): void {
     if (row === undefined) {
       this.rows.delete(key);
-      this.keys?.delete(key);
+      this.#order?.delete(key);
       this.version += 1;
     } else {
       this.rows.set(key, row);
       if (previous === undefined) {
-        this.keys?.set(key, undefined);
+        this.#order?.set(key, undefined);
         this.version += 1;
       }
     }
@@ -258,15 +265,14 @@ class View implements TableView<PlainObject, IndexViews> {
   }
 
   *scan(range: ScanRange = {}): IterableIterator<PlainObject> {
-    const { rows, keys, shape } = this.store;
-    if (keys === undefined)
-      throw new TableMisuse(`Table ${shape.name} is not ordered; define it with ordered: true to scan it`);
+    const { rows, shape } = this.store;
     const { from, after, descending = false, limit = Number.POSITIVE_INFINITY } = range;
     const nearer = from !== undefined && after !== undefined && from < after === descending;
     const first = after === undefined || nearer ? from : after;
     const version = this.store.version;
     let visited = 0;
-    for (const key of descending ? keysDown(keys, first) : keys.keys(first)) {
+    const { order } = this.store;
+    for (const key of descending ? keysDown(order, first) : order.keys(first)) {
       if (visited >= limit || isBeyond(key, range)) return;
       if (key === after) continue;
       const row = rows.get(key);
