@@ -42,6 +42,16 @@ class HeldLog implements Log {
     return walked;
   }
 
+  readonly erased = [];
+
+  async erase(): Promise<readonly []> {
+    return [];
+  }
+
+  async archive(): Promise<{ readonly upTo: number; readonly removedUpTo: number }> {
+    return { upTo: 0, removedUpTo: 0 };
+  }
+
   probes = 0;
 
   probe(): void {

@@ -1,7 +1,8 @@
-import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { fault } from '../../protocol/errors.ts';
+import { decodeHead } from '../decide/record.ts';
 import { chainOf, chainStart, digestOf, logFormat, makeFolder, recordTables, type LogFiles } from './log-files.ts';
 import { baseOf, readMeta, writeBase, writeMeta } from './log-meta.ts';
 import { RecordReader } from './log-reader.ts';
@@ -157,32 +158,47 @@ function proveSegment(segment: DatabaseSync, file: string, base: Mark): Mark {
 /** How much of the archive is kept. Nothing is removed unless one of these is given. */
 export interface Retention {
   /** Bytes of all segments together. */
-  readonly bytesMax?: number;
-  /** Milliseconds since the newest record of a segment. */
-  readonly ageMsMax?: number;
+  readonly bytesMax?: number | undefined;
+  /** Segments whose newest record is older than this recorded time, in milliseconds since 1970, are not kept. */
+  readonly keptSinceMs?: number | undefined;
 }
 
-/** Removes the oldest segments as long as `mayRemove` says so. What is removed is recorded before it is gone. */
-export function removeOldest(
-  files: LogFiles,
-  database: DatabaseSync,
-  owner: string,
-  mayRemove: (oldest: Segment, all: readonly Segment[]) => boolean,
-): number {
-  let removed = 0;
-  for (;;) {
-    const segments = segmentsOf(files, baseOf(database, owner));
-    const [oldest] = segments;
-    if (oldest === undefined || !mayRemove(oldest, segments)) return removed;
-    const segment = new DatabaseSync(oldest.file, { readOnly: true });
-    const chain = segment.prepare('SELECT chain FROM record WHERE position = ?').get(oldest.last)?.['chain'];
-    segment.close();
-    if (typeof chain !== 'string')
-      throw fault('log-damaged', `${oldest.file} ends without a chain`, { field: oldest.file });
-    writeMeta(database, 'removed', { position: oldest.last, chain });
-    rmSync(oldest.file);
+/** Where the archive stands. */
+export interface Archived {
+  /** The last record that is in it. */
+  readonly upTo: number;
+  /** The last record that retention removed; 0 if none. */
+  readonly removedUpTo: number;
+}
+
+/** Removes the oldest segments that are not to be kept. What is removed is recorded before it is gone. */
+export function retain(files: LogFiles, database: DatabaseSync, owner: string, retention: Retention): void {
+  const { bytesMax = Number.POSITIVE_INFINITY, keptSinceMs = Number.NEGATIVE_INFINITY } = retention;
+  const segments = segmentsOf(files, baseOf(database, owner));
+  let bytes = 0;
+  for (const { file } of segments) bytes += statSync(file).size;
+  const removed = removedUpTo(database, owner);
+  for (const { file, last } of segments) {
+    // What an earlier removal did not come to is removed now.
+    if (last > removed.position) {
+      const end = endOf(file, last);
+      if (bytes <= bytesMax && end.nowMs >= keptSinceMs) return;
+      writeMeta(database, 'removed', { position: last, chain: end.chain });
+    }
+    bytes -= statSync(file).size;
+    rmSync(file);
     syncFolder(files.archive);
-    removed += 1;
+  }
+}
+
+function endOf(file: string, last: number): { readonly chain: string; readonly nowMs: number } {
+  const segment = new DatabaseSync(file, { readOnly: true });
+  try {
+    const { head, chain } = segment.prepare('SELECT head, chain FROM record WHERE position = ?').get(last) ?? {};
+    if (typeof head === 'string' && typeof chain === 'string') return { chain, nowMs: decodeHead(last, head).now };
+    throw fault('log-damaged', `${file} ends without a chain`, { field: file });
+  } finally {
+    segment.close();
   }
 }
 
@@ -227,7 +243,8 @@ export class ArchiveReader {
 
   /** Before segments are replaced or removed, and at the end. */
   close(): void {
-    for (const file of [...this.#open.keys()]) this.#drop(file);
+    for (const { database } of this.#open.values()) database.close();
+    this.#open.clear();
   }
 
   #drop(file: string): void {

@@ -1,4 +1,6 @@
 import type { StoredRecord, WalkedRecord } from './log-files.ts';
+import type { Archived, Retention } from './log-archive.ts';
+import type { Erased } from './log-meta.ts';
 import type { Mark } from './mark.ts';
 
 /** What the serving thread asks of the log's thread. Each message gets one answer, in order. */
@@ -11,6 +13,10 @@ export type ToWorker =
   | { readonly type: 'walk'; readonly id: number; readonly position: number; readonly count: number }
   /** Is there room on a disk that was full? */
   | { readonly type: 'probe' }
+  /** Work off recorded erasures. Answered when nothing of them is left, while other messages go on. */
+  | { readonly type: 'erase'; readonly id: number }
+  /** Move records up to a position into the archive, and keep of it what `retention` says; likewise. */
+  | { readonly type: 'archive'; readonly id: number; readonly upTo: number; readonly retention: Retention }
   | { readonly type: 'close' };
 
 export type FromWorker =
@@ -21,7 +27,7 @@ export type FromWorker =
       readonly records: readonly StoredRecord[];
       readonly done: boolean;
     }
-  | { readonly type: 'serving'; readonly last: Mark }
+  | { readonly type: 'serving'; readonly last: Mark; readonly erased: readonly Erased[] }
   | { readonly type: 'durable'; readonly last: Mark }
   | { readonly type: 'read'; readonly id: number; readonly records: readonly StoredRecord[] }
   /** The disk is full; nothing of the batch is there. */
@@ -36,6 +42,8 @@ export type FromWorker =
       readonly message: string;
       readonly field: string | undefined;
     }
+  | { readonly type: 'erased'; readonly id: number; readonly erased: readonly Erased[] }
+  | { readonly type: 'archived'; readonly id: number; readonly archive: Archived }
   | { readonly type: 'closed' }
   /** The last message: the log's thread does nothing more. */
   | {

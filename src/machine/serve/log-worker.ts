@@ -2,7 +2,8 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { isPlainObject } from '../decide/value.ts';
 import { assert, unreachable } from '../../kernel/assert.ts';
 import { Fault } from '../../kernel/fault.ts';
-import { asOpenFault, createIfMissing, logFiles } from './log-files.ts';
+import { fault } from '../../protocol/errors.ts';
+import { asOpenFault, createIfMissing, isFull, logFiles } from './log-files.ts';
 import type { FromWorker, ToWorker } from './log-messages.ts';
 import { LogProof } from './log-proof.ts';
 import { leaveFailure, recover } from './log-recovery.ts';
@@ -31,19 +32,66 @@ type Phase =
   | { readonly name: 'stopped' };
 let phase: Phase = { name: 'idle' };
 const files = logFiles(folder);
+const jobs: Job[] = [];
 
 port.on('message', (message: ToWorker) => {
   if (phase.name === 'stopped') return;
   try {
-    post(answer(message));
+    const answered = answer(message);
+    if (answered !== undefined) post(answered);
     if (message.type === 'write' && phase.name === 'writing') phase.writer.maintain();
   } catch (thrown) {
-    if (phase.name === 'proving') phase.proof.close();
-    if (phase.name === 'writing') leaveFailure(files, thrown);
-    phase = { name: 'stopped' };
-    post(failureOf(thrown));
+    stop(thrown);
   }
 });
+
+function stop(thrown: unknown): void {
+  if (phase.name === 'proving') phase.proof.close();
+  if (phase.name === 'writing') leaveFailure(files, thrown);
+  phase = { name: 'stopped' };
+  post(failureOf(thrown));
+}
+
+/** Work that takes long: a step of it at a time, so that batches and reads come between. */
+interface Job {
+  readonly id: number;
+  readonly steps: Generator<undefined, FromWorker>;
+}
+
+function begin(id: number, steps: Job['steps']): undefined {
+  jobs.push({ id, steps });
+  if (jobs.length === 1) setImmediate(advance);
+}
+
+function advance(): void {
+  const [job] = jobs;
+  if (job === undefined || phase.name !== 'writing') return;
+  try {
+    const { done, value } = job.steps.next();
+    if (done === true) {
+      jobs.shift();
+      post(value);
+    }
+  } catch (thrown) {
+    if (!(thrown instanceof Fault) && !isFull(thrown)) {
+      stop(thrown);
+      return;
+    }
+    phase.writer.rollback();
+    jobs.shift();
+    const refused = isFull(thrown) ? fault('log-full', 'The disk is full; what was begun is done later') : thrown;
+    post({ ...failureOf(refused), type: 'unread', id: job.id });
+  }
+  setImmediate(advance);
+}
+
+function* erase(writer: LogWriter, id: number): Job['steps'] {
+  return { type: 'erased', id, erased: yield* writer.erase() };
+}
+
+function* archive(writer: LogWriter, { id, upTo, retention }: Extract<ToWorker, { type: 'archive' }>): Job['steps'] {
+  return { type: 'archived', id, archive: yield* writer.archive(upTo, retention) };
+}
 
 function failureOf(thrown: unknown): Extract<FromWorker, { type: 'failed' }> {
   if (thrown instanceof Fault)
@@ -80,7 +128,7 @@ function post(message: FromWorker): void {
   port?.postMessage(message);
 }
 
-function answer(message: ToWorker): FromWorker {
+function answer(message: ToWorker): FromWorker | undefined {
   switch (message.type) {
     case 'next': {
       if (phase.name === 'idle') {
@@ -99,7 +147,7 @@ function answer(message: ToWorker): FromWorker {
       phase = { name: 'idle' };
       const writer = new LogWriter(files, end, identity.owner);
       phase = { name: 'writing', writer };
-      return { type: 'serving', last: writer.last };
+      return { type: 'serving', last: writer.last, erased: writer.erased };
     }
     case 'write': {
       assert(phase.name === 'writing', 'only a served log is written');
@@ -115,6 +163,12 @@ function answer(message: ToWorker): FromWorker {
     case 'walk':
       assert(phase.name === 'writing', 'only a served log is read');
       return readRecords(message.id, walkOf(phase.writer, message));
+    case 'erase':
+      assert(phase.name === 'writing', 'only a served log is written');
+      return begin(message.id, erase(phase.writer, message.id));
+    case 'archive':
+      assert(phase.name === 'writing', 'only a served log is written');
+      return begin(message.id, archive(phase.writer, message));
     case 'close':
       if (phase.name === 'proving') phase.proof.close();
       if (phase.name === 'writing') phase.writer.close();

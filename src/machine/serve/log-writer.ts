@@ -5,7 +5,7 @@ import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import { isErasure } from '../decide/erasure.ts';
 import { decodeHead } from '../decide/record.ts';
-import { ArchiveReader, archiveSegment, removedUpTo, removeOldest, type Segment } from './log-archive.ts';
+import { ArchiveReader, archiveSegment, removedUpTo, retain, type Archived, type Retention } from './log-archive.ts';
 import {
   asOpenFault,
   chainOf,
@@ -189,11 +189,12 @@ export class LogWriter {
   }
 
   /**
-   * Moves records up to `upTo` into the archive, a segment at a step. The space that they took in `log.db` is used for
-   * records to come. Returns the position of the last record that is archived.
+   * Moves records up to `upTo` into the archive, a segment at a step, and removes what is not to be kept. The space
+   * that they took in `log.db` is used for records to come.
    */
-  *archive(upTo: number): Generator<undefined, number> {
+  *archive(upTo: number, retention: Retention): Generator<undefined, Archived> {
     const bound = Math.min(upTo, this.#last.position - 1);
+    // What is to be erased is found in the log first.
     while (this.erased.every(({ pending }) => !pending)) {
       const base = archiveSegment(this.#files, this.#database, this.#owner, bound);
       if (base === undefined) break;
@@ -201,15 +202,15 @@ export class LogWriter {
       this.#reader.base = base;
       yield;
     }
-    return this.#base.position;
+    this.#archive.close();
+    retain(this.#files, this.#database, this.#owner, retention);
+    this.#removed = removedUpTo(this.#database, this.#owner);
+    return { upTo: this.#base.position, removedUpTo: this.#removed.position };
   }
 
-  /** Removes the oldest segments of the archive as long as `mayRemove` says so. Returns how many. */
-  retain(mayRemove: (oldest: Segment, all: readonly Segment[]) => boolean): number {
-    this.#archive.close();
-    const count = removeOldest(this.#files, this.#database, this.#owner, mayRemove);
-    this.#removed = removedUpTo(this.#database, this.#owner);
-    return count;
+  /** Takes back what work between two batches left unfinished. */
+  rollback(): void {
+    if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
   }
 
   close(): void {
@@ -258,7 +259,7 @@ export class LogWriter {
    * it recovery drops the batch; the next batch overwrites what is there of it.
    */
   #takeBack(cause: unknown): void {
-    if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
+    this.rollback();
     const { position, chain } = this.#selectLast.get() ?? this.#last;
     if (position === this.#last.position && chain === this.#last.chain) return;
     throw new Error('the batch that found the disk full is there all the same', { cause });

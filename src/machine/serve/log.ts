@@ -2,8 +2,10 @@ import { Worker } from 'node:worker_threads';
 import type { Fault } from '../../kernel/fault.ts';
 import { errorTable, fault, type ErrorCode } from '../../protocol/errors.ts';
 import { asFault } from '../../protocol/problem.ts';
+import type { Archived, Retention } from './log-archive.ts';
 import type { LogIdentity, StoredRecord, WalkedRecord } from './log-files.ts';
 import type { FromWorker, ToWorker } from './log-messages.ts';
+import type { Erased } from './log-meta.ts';
 import type { Mark } from './mark.ts';
 
 /** Records that travel to the serving thread at once while the log is proven. */
@@ -39,6 +41,18 @@ export interface Log {
   walk(position: number, count: number): Promise<readonly WalkedRecord[]>;
   /** Finds out whether a full disk has room again; `space` is called with the answer. */
   probe(): void;
+  /**
+   * Works off erasures that are recorded: what the records of those instances said leaves the log's files. Resolves
+   * with the instances of which nothing is left. Rejects with `log-full` if that needs room; it is done later then.
+   */
+  erase(): Promise<readonly Erased[]>;
+  /** Instances that were erased, as the log knew them when it was opened. */
+  readonly erased: readonly Erased[];
+  /**
+   * Moves records up to a position into the archive. Everything up to there must be known from elsewhere, twice; reads
+   * go on as before. Rejects with `log-full`, or with `log-damaged` if what would leave cannot be proven.
+   */
+  archive(upTo: number, retention: Retention): Promise<Archived>;
   /** The last record that is durable. */
   readonly last: Mark;
   close(): Promise<void>;
@@ -75,8 +89,9 @@ export async function openLog(
       page = await coming;
     }
     replay(page.records, page.start);
-    const { last } = await thread.ask({ type: 'serve' }, 'serving');
+    const { last, erased } = await thread.ask({ type: 'serve' }, 'serving');
     thread.last = last;
+    thread.erased = erased;
   } catch (thrown) {
     // Reading made files beside the log; closing takes them away again.
     await thread.close().catch(() => thread.end());
@@ -88,10 +103,13 @@ export async function openLog(
 /** Who waits for what was asked of the log's thread. */
 type Read =
   | { readonly type: 'read'; resolve(records: readonly StoredRecord[]): void; reject(reason: Fault): void }
-  | { readonly type: 'walk'; resolve(records: readonly WalkedRecord[]): void; reject(reason: Fault): void };
+  | { readonly type: 'walk'; resolve(records: readonly WalkedRecord[]): void; reject(reason: Fault): void }
+  | { readonly type: 'erased'; resolve(erased: readonly Erased[]): void; reject(reason: Fault): void }
+  | { readonly type: 'archived'; resolve(archive: Archived): void; reject(reason: Fault): void };
 
 class LogThread implements Log {
   last: Mark = { position: 0, chain: '' };
+  erased: readonly Erased[] = [];
   readonly #worker: Worker;
   #receive: (message: FromWorker) => void = () => {};
   #fail: (reason: Fault) => void = () => {};
@@ -168,6 +186,20 @@ class LogThread implements Log {
     });
   }
 
+  erase(): Promise<readonly Erased[]> {
+    return new Promise((resolve, reject) => {
+      const id = this.#expectRead({ type: 'erased', resolve, reject });
+      if (id !== undefined) this.#post({ type: 'erase', id });
+    });
+  }
+
+  archive(upTo: number, retention: Retention): Promise<Archived> {
+    return new Promise((resolve, reject) => {
+      const id = this.#expectRead({ type: 'archived', resolve, reject });
+      if (id !== undefined) this.#post({ type: 'archive', id, upTo, retention });
+    });
+  }
+
   #expectRead(read: Read): number | undefined {
     if (this.#failed !== undefined) {
       read.reject(this.#failed);
@@ -189,12 +221,14 @@ class LogThread implements Log {
   }
 
   #settleRead(message: FromWorker): void {
-    if (message.type !== 'read' && message.type !== 'walk' && message.type !== 'unread') return;
+    if (!('id' in message)) return;
     const read = this.#reads.get(message.id);
     this.#reads.delete(message.id);
     if (message.type === 'unread') read?.reject(faultOf(message));
     else if (message.type === 'read' && read?.type === 'read') read.resolve(message.records);
     else if (message.type === 'walk' && read?.type === 'walk') read.resolve(message.records);
+    else if (message.type === 'erased' && read?.type === 'erased') read.resolve(message.erased);
+    else if (message.type === 'archived' && read?.type === 'archived') read.resolve(message.archive);
   }
 
   #stop(reason: Fault): void {
