@@ -1,6 +1,7 @@
 import { Type, type Static } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { SetHash } from '../../kernel/hash.ts';
+import { entryHashText, type DirectoryGuard, type EntryText } from './guard.ts';
 import type { PlacedRecord } from './record.ts';
 
 /**
@@ -36,9 +37,6 @@ export type Followed = Pick<
   'machine' | 'machineVersion' | 'position' | 'seq' | 'stateHash' | 'keysHash' | 'nextTimer'
 >;
 
-/** An entry as it is stored: the instance and the text of the rest. */
-export type EntryText = readonly [instance: string, text: string];
-
 const Position = Type.Integer({ minimum: 0 });
 const EntrySchema = Type.Tuple([
   Type.Literal('d1'),
@@ -70,18 +68,6 @@ function encodeEntry(entry: DirectoryEntry): string {
     entry.tail,
   ];
   return JSON.stringify(text);
-}
-
-/** What an entry counts for in the hash of a directory: the instance with its length in front, then the text. */
-export function entryHashText([instance, text]: EntryText): string {
-  return `${instance.length}:${instance}${text}`;
-}
-
-/** What a stored directory says of itself, at the record up to which it holds. */
-export interface DirectoryGuard {
-  readonly entries: number;
-  /** `SetHash` over `entryHashText` of each. */
-  readonly hash: string;
 }
 
 interface Entry extends DirectoryEntry {
@@ -201,12 +187,15 @@ export class Directory {
     entry.tail += 1;
   }
 
-  /** Notes that a snapshot was stored: the state at `position`, after which the instance has `tail` records. */
+  /**
+   * Notes which snapshot is the newest good one: the state at `position`, after which the instance has `tail` records. It
+   * is an older one than before, or 0 for none, if a newer one turned out to be damaged.
+   */
   snapshotted(instance: string, position: number, tail: number): void {
     const entry = this.#entries.get(instance);
-    if (entry === undefined || position <= entry.snapshot) return;
+    if (entry === undefined || (position === entry.snapshot && tail === entry.tail)) return;
     this.#touch(entry);
-    entry.snapshotBefore = entry.snapshot;
+    if (position !== entry.snapshot) entry.snapshotBefore = position > entry.snapshot ? entry.snapshot : 0;
     entry.snapshot = position;
     entry.tail = tail;
   }

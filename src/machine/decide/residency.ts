@@ -64,7 +64,10 @@ const evictTo = 0.9;
  * most recently used one stays, or an instance larger than the limit could never be used. O(n log n), once for each
  * tenth of the limit that was hydrated.
  */
-export function toEvict<R extends Resident>(residents: Iterable<R>, { residentBytesMax }: ResidencyBounds): readonly R[] {
+export function toEvict<R extends Resident>(
+  residents: Iterable<R>,
+  { residentBytesMax }: ResidencyBounds,
+): readonly R[] {
   const all = [...residents].sort((a, b) => a.usedAt - b.usedAt);
   let bytes = all.reduce((sum, resident) => sum + resident.bytes, 0);
   const leave: R[] = [];

@@ -146,7 +146,8 @@ export class StateReader {
       }
       default:
         // The hashes of rows and keys say nothing of what the answers of keys say; this one does.
-        if (part[1] !== this.#texts || part[2] !== this.#hash) throw new StateMismatch('a text was changed or is missing');
+        if (part[1] !== this.#texts || part[2] !== this.#hash)
+          throw new StateMismatch('a text was changed or is missing');
         this.#ended = true;
     }
     this.#texts += 1;

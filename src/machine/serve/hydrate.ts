@@ -21,6 +21,8 @@ export interface HydrationSources {
   readonly machine: Machine;
   readonly log: Pick<Log, 'read' | 'walk'>;
   readonly store: Pick<StateStore, 'snapshots' | 'part' | 'drop'>;
+  /** Only snapshots before this position are used: those after it hold what is to be proven again. */
+  readonly snapshotsBefore: number | undefined;
   /** A snapshot was of no use; an older one, or the log alone, serves instead. */
   readonly onDamaged: (message: string) => void;
 }
@@ -72,10 +74,14 @@ export async function hydrate(sources: HydrationSources): Promise<Hydrated> {
 }
 
 /** What there is, the newest first; nothing if the store can do nothing any more: the log has everything. */
-async function snapshotsOf({ entry, store }: HydrationSources): Promise<readonly StoredSnapshot[]> {
+async function snapshotsOf({
+  entry,
+  store,
+  snapshotsBefore = Number.POSITIVE_INFINITY,
+}: HydrationSources): Promise<readonly StoredSnapshot[]> {
   try {
     const snapshots = await store.snapshots(entry.instance);
-    return snapshots.filter(({ position }) => position <= entry.position);
+    return snapshots.filter(({ position }) => position <= entry.position && position < snapshotsBefore);
   } catch {
     return [];
   }

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { assert, unreachable } from '../../kernel/assert.ts';
 import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
@@ -11,22 +12,29 @@ import {
   type CommitInput,
   type CommitState,
 } from '../decide/commit.ts';
-import {
-  Instance,
-  type CommandAnswer,
-  type CommandRequest,
-  type Decision,
-  type RecordedEvent,
-} from '../decide/instance.ts';
+import type { NextTimer } from '../decide/directory.ts';
+import { MemoryQuarantine, type DriftEvidence, type Quarantine } from '../decide/drift.ts';
+import type { Message } from '../decide/effects.ts';
+import type { FeedRecord } from '../decide/feed.ts';
+import type { CommandAnswer, CommandRequest, Decision, Instance } from '../decide/instance.ts';
+import { InvariantCounts } from '../decide/invariants.ts';
 import type { Machine } from '../decide/machine.ts';
-import { decodeRecord, encodeRecord, type LogRecord, type RecordText } from '../decide/record.ts';
-import type { StoredRecord } from './log-files.ts';
+import { encodeRecord, type LogRecord, type RecordText } from '../decide/record.ts';
+import { residencyBounds, type ResidencyBounds } from '../decide/residency.ts';
+import type { CapturedState } from '../decide/state.ts';
+import { Alarm } from './alarm.ts';
+import { History } from './history.ts';
+import type { Hosted, InstanceName } from './hosted.ts';
+import { Keeper } from './keeper.ts';
 import { openLog, type Log } from './log.ts';
+import { openWithState, serveStore, type Recovered } from './opening.ts';
+import { nextTimerOf, Residents } from './residents.ts';
+import { noStateStore, openStateFile, type StateStore } from './state-store.ts';
+import { committed, Subscribers, type Committed } from './subscribers.ts';
 
 export type { CommandAnswer, RecordedEvent } from '../decide/instance.ts';
-
-/** Names one instance of a machine in a log: a tenant, or `$name` for the process's own. */
-export type InstanceName = string;
+export type { InstanceName } from './hosted.ts';
+export type { Committed } from './subscribers.ts';
 
 export type QueryAnswer =
   | { readonly kind: 'answered'; readonly value: unknown; readonly seq: number }
@@ -35,18 +43,6 @@ export type QueryAnswer =
 export interface InstanceSummary {
   readonly instance: InstanceName;
   readonly seq: number;
-  readonly stateHash: string;
-}
-
-/** One durable record with events, as subscribers and history see it. */
-export interface Committed {
-  readonly instance: InstanceName;
-  readonly command: string;
-  readonly input: unknown;
-  /** Milliseconds since 1970, as the command saw it. */
-  readonly now: number;
-  readonly events: readonly RecordedEvent[];
-  /** State hash after the last of the events. */
   readonly stateHash: string;
 }
 
@@ -62,6 +58,39 @@ export interface RuntimeOptions {
   readonly nowMs: () => number;
   /** The log stopped (write or sync error): the process must end and be restarted. Called once. */
   readonly onStopped: (reason: Fault) => void;
+  /** What is in memory, and what a restart or a hydration reads; the rest as in `residencyBounds`. */
+  readonly bounds?: Partial<ResidencyBounds>;
+  /** Read and prove the whole log, also if a checkpoint says that only its tail is new. */
+  readonly proveWhole?: boolean;
+  /** Instances that are refused; forgotten with the process unless given. */
+  readonly quarantine?: Quarantine;
+  /** Something was damaged and made good, or an instance was quarantined: for the operator. */
+  readonly onNotice?: (message: string, instance: InstanceName | undefined) => void;
+  /** Durable records in log order, before any answer of theirs leaves. Must not throw. */
+  readonly onDurable?: (records: readonly FeedRecord[]) => void;
+  /** A text that nobody can guess twice, for `ctx.random` and `ctx.id`. */
+  readonly entropy?: () => string;
+}
+
+/** A resident instance as it is now. */
+export interface CapturedInstance {
+  /** The state is the one after this record. */
+  readonly position: number;
+  /** How long its rows and remembered answers are, about, in UTF-16 code units. */
+  readonly units: number;
+  readonly state: CapturedState;
+}
+
+/** How much is in memory, and how often instances came and went. */
+export interface ResidencyFigures {
+  readonly instances: number;
+  readonly resident: number;
+  /** Approximate bytes of the resident ones. */
+  readonly residentBytes: number;
+  readonly hydrations: number;
+  readonly evictions: number;
+  readonly snapshots: number;
+  readonly checkpoints: number;
 }
 
 export interface Runtime {
@@ -74,6 +103,13 @@ export interface Runtime {
   }): Promise<QueryAnswer>;
   /** Where an instance stands; resolves when that is durable. Rejects with a fault if there can be no such instance. */
   state(instance: InstanceName): Promise<InstanceSummary>;
+  /** Messages that were not delivered yet, in the order of sending, at most `limit`. Rejects as `state` does. */
+  messages(
+    instance: InstanceName,
+    options: { readonly after?: string; readonly limit: number },
+  ): Promise<readonly Message[]>;
+  /** Takes a message out of the outbox; a message that is not there was taken out before. */
+  messageDelivered(instance: InstanceName, id: string): Promise<CommandAnswer>;
   /** Instances that have at least one durable record. */
   instances(): readonly InstanceName[];
   /** Durable records of an instance with events after `afterSeq`, oldest first, at most `limit`. */
@@ -83,28 +119,28 @@ export interface Runtime {
   ): Promise<readonly Committed[]>;
   /** Called for each record with events once it is durable, in log order, before its answer leaves. Returns how to stop. */
   subscribe(instance: InstanceName, listener: (record: Committed) => void): () => void;
-  readonly recovered: { readonly records: number; readonly events: number; readonly durationMs: number };
-  /** Waits until everything decided is durable, and closes the log. */
+  /** The state of an instance that is in memory; undefined if it is not. O(rows) pointers. */
+  capture(instance: InstanceName): CapturedInstance | undefined;
+  /** How many rows an instance in memory has; 0 if it is not. */
+  rowsOf(instance: InstanceName): number;
+  /** Refuses an instance from now on, with evidence. */
+  quarantineInstance(instance: InstanceName, evidence: DriftEvidence): void;
+  readonly recovered: Recovered;
+  readonly residency: ResidencyFigures;
+  /** Invariants that were broken since the start. */
+  readonly invariants: Pick<InvariantCounts, 'entries'>;
+  /** Waits until everything decided is durable, and closes the log; the next start then has nothing to read. */
   close(): Promise<void>;
-}
-
-/** An instance and where its records are: 16 bytes a record, so that the log needs no second index. */
-interface Hosted {
-  readonly instance: Instance;
-  readonly listeners: Set<(record: Committed) => void>;
-  /** Position of its first record; infinite before there is one. */
-  first: number;
-  /** Position of its last record: what every answer about it has observed. */
-  position: number;
-  /** Positions of its records with events, and the last event of each; both ascending. */
-  readonly positions: number[];
-  readonly seqs: number[];
 }
 
 interface Entry {
   readonly hosted: Hosted;
   readonly record: LogRecord;
   readonly text: RecordText;
+  readonly position: number;
+  readonly previous: number;
+  /** As it is after the record. */
+  readonly nextTimer: NextTimer;
 }
 
 /** An answer that waits: how to let it leave, and how to say that its outcome is unknown. */
@@ -116,72 +152,110 @@ interface Token {
 }
 
 /**
- * Opens or creates a log and replays it, checking hashes and chain.
+ * Opens or creates a log and proves what comes after its last checkpoint.
  * Faults: `folder-foreign` (the log of another owner), `log-damaged` (cannot be proven), `folder-newer` (format of a
  * newer version), `folder-in-use`, `folder-unwritable`, `machine-unloadable` (records of another machine, or of none
- * that is known). After any of them nothing is changed. `open` is the seam to the disk.
+ * that is known). After any of them nothing is changed. `open` and `store` are the seams to the disk.
  */
-export async function openRuntime(options: RuntimeOptions, open: typeof openLog = openLog): Promise<Runtime> {
+export async function openRuntime(
+  options: RuntimeOptions,
+  open: typeof openLog = openLog,
+  store: StateStore = open === openLog ? openStateFile(options) : noStateStore,
+): Promise<Runtime> {
   assert(/^[\x21-\x7e]{1,255}$/.test(options.owner), 'the owner of a log is a name that reads the same everywhere');
-  const runtime = new HostRuntime(options);
-  await runtime.open(open);
+  const runtime = new HostRuntime(options, store);
+  try {
+    await runtime.open(open);
+  } catch (thrown) {
+    await store.close().catch(() => {});
+    throw thrown;
+  }
   return runtime;
 }
 
 class HostRuntime implements Runtime {
   readonly #options: RuntimeOptions;
-  readonly #hosted = new Map<InstanceName, Hosted>();
+  readonly #store: StateStore;
+  readonly #residents: Residents;
+  readonly #subscribers = new Subscribers();
+  readonly #alarm: Alarm;
+  readonly #entropy: () => string;
+  #keeper: Keeper | undefined;
+  #history: History | undefined;
   #log: Log | undefined;
   #commit: CommitState<Entry, Token> = commitState(0);
   #lastNow = 0;
+  #durableNow = 0;
   #flushing = false;
   #closing = false;
   #idle: (() => void) | undefined;
-  recovered = { records: 0, events: 0, durationMs: 0 };
+  readonly invariants = new InvariantCounts();
+  recovered: Recovered = { records: 0, events: 0, checkpoint: 0, durationMs: 0 };
 
-  constructor(options: RuntimeOptions) {
+  constructor(options: RuntimeOptions, store: StateStore) {
     this.#options = options;
+    this.#store = store;
+    this.#entropy = options.entropy ?? randomUUID;
+    this.#residents = new Residents({
+      machineFor: options.machineFor,
+      bounds: { ...residencyBounds, ...options.bounds },
+      quarantine: options.quarantine ?? new MemoryQuarantine(),
+      store,
+      onNotice: (message, instance) => options.onNotice?.(message, instance),
+      onHydrated: (hosted) => this.#upgrade(hosted),
+      onSnapshotDue: (instance) => this.#keeper?.wantSnapshot(instance),
+    });
+    this.#alarm = new Alarm(options.nowMs, (instance) => this.#fireTimer(instance));
   }
 
   async open(open: typeof openLog): Promise<void> {
     const startedMs = performance.now();
-    let records = 0;
-    let events = 0;
-    const replay = (page: readonly StoredRecord[]): void => {
-      for (const { position, ...text } of page) {
-        const record = decodeRecord(position, text);
-        this.#replay(position, record);
-        records += 1;
-        events += record.hashes.length - 1;
-      }
-    };
-    this.#log = await open(this.#options, replay, {
-      durable: (position) => this.#step({ type: 'durable', position }),
-      full: () => this.#step({ type: 'full' }),
-      space: (room) => this.#step({ type: 'space', room }),
-      failed: (reason) => this.#stop(reason),
+    const { folder, owner, mustExist, proveWhole = false } = this.#options;
+    const onNotice = (message: string): void => this.#options.onNotice?.(message, undefined);
+    const { log, recovered, lastNowMs, keep } = await openWithState({
+      place: { folder, owner, mustExist },
+      open,
+      events: {
+        durable: (position) => this.#step({ type: 'durable', position }),
+        full: () => this.#step({ type: 'full' }),
+        space: (room) => this.#step({ type: 'space', room }),
+        failed: (reason) => this.#stop(reason),
+      },
+      residents: this.#residents,
+      store: this.#store,
+      whole: proveWhole,
+      onNotice,
     });
-    this.#commit = commitState(records);
-    this.recovered = { records, events, durationMs: performance.now() - startedMs };
+    this.#log = log;
+    this.#lastNow = lastNowMs;
+    this.#durableNow = lastNowMs;
+    this.#commit = commitState(log.last.position);
+    const { directory } = this.#residents;
+    this.#history = new History(directory, log);
+    if (this.#store !== noStateStore && (await serveStore(this.#store, keep, directory, onNotice))) {
+      this.#keeper = new Keeper({
+        directory,
+        store: this.#store,
+        bounds: { ...residencyBounds, ...this.#options.bounds },
+        resident: (instance) => this.#residents.peek(instance),
+        durable: (position) => this.#durable(position),
+        last: () => ({ mark: log.last, nowMs: this.#durableNow }),
+        onFailed: (why) =>
+          onNotice(`state.db is not written any more, so the next start reads more of the log: ${why}`),
+      });
+      this.#keeper.followed(recovered.records);
+    }
+    this.#residents.serve(log);
+    for (const entry of directory.entries()) if (entry.nextTimer !== 'none') this.#alarm.follow(entry);
+    this.recovered = { ...recovered, durationMs: performance.now() - startedMs };
   }
 
   async execute(request: CommandRequest & { readonly instance: InstanceName }): Promise<CommandAnswer> {
-    const hosted = this.#admit(request.instance, 'write');
-    if (hosted instanceof Fault) return { kind: 'rejected', fault: hosted, repeated: false };
-    const now = Math.max(this.#lastNow, this.#options.nowMs());
-    let decision: Decision;
-    try {
-      decision = hosted.instance.execute(request, now);
-      if (decision.record !== undefined) this.#append(hosted, decision.record);
-    } catch (thrown) {
-      // What is in memory is not what the log says any more; a new start replays what the log says.
-      const reason = asFault(thrown);
-      this.#stop(reason);
-      return { kind: 'rejected', fault: reason, repeated: false };
-    }
-    const { answer, record } = decision;
-    const stopped = record === undefined ? 'log-stopped' : 'outcome-unknown';
-    return this.#observed(hosted, answer, stopped, (fault) => ({ kind: 'rejected', fault, repeated: false }));
+    return this.#change(request.instance, (instance, nowMs) => instance.execute(request, nowMs, this.#entropy));
+  }
+
+  async messageDelivered(instance: InstanceName, id: string): Promise<CommandAnswer> {
+    return this.#change(instance, (hosted, nowMs) => hosted.messageDelivered(id, nowMs));
   }
 
   async query(request: {
@@ -189,70 +263,95 @@ class HostRuntime implements Runtime {
     readonly query: string;
     readonly input: unknown;
   }): Promise<QueryAnswer> {
-    const hosted = this.#admit(request.instance, 'read');
-    if (hosted instanceof Fault) return { kind: 'rejected', fault: hosted };
-    const { instance } = hosted;
-    let answer: QueryAnswer;
-    try {
-      answer = { kind: 'answered', value: instance.query(request.query, request.input), seq: instance.seq };
-    } catch (thrown) {
-      answer = { kind: 'rejected', fault: asFault(thrown) };
-    }
-    return this.#observed(hosted, answer, 'log-stopped', (fault) => ({ kind: 'rejected', fault }));
+    const rejected = (reason: Fault): QueryAnswer => ({ kind: 'rejected', fault: reason });
+    const read = (hosted: Hosted): Promise<QueryAnswer> => {
+      const { instance } = hosted;
+      let answer: QueryAnswer;
+      try {
+        answer = { kind: 'answered', value: instance.query(request.query, request.input), seq: instance.seq };
+      } catch (thrown) {
+        answer = rejected(asFault(thrown));
+      }
+      return this.#observed(hosted.position, answer, 'log-stopped', rejected);
+    };
+    return this.#with(request.instance, 'read', read, rejected);
   }
 
   async state(instance: InstanceName): Promise<InstanceSummary> {
-    const hosted = this.#admit(instance, 'read');
-    if (hosted instanceof Fault) throw hosted;
-    const { seq, stateHash } = hosted.instance;
-    return this.#observed(hosted, { instance, seq, stateHash }, 'log-stopped', (fault) => {
-      throw fault;
-    });
+    const read = (hosted: Hosted): Promise<InstanceSummary> => {
+      const { seq, stateHash } = hosted.instance;
+      return this.#observed(hosted.position, { instance, seq, stateHash }, 'log-stopped', raise);
+    };
+    return this.#with(instance, 'read', read, raise);
+  }
+
+  async messages(
+    instance: InstanceName,
+    options: { readonly after?: string; readonly limit: number },
+  ): Promise<readonly Message[]> {
+    const read = (hosted: Hosted): Promise<readonly Message[]> =>
+      this.#observed(hosted.position, [...hosted.instance.messages(options)], 'log-stopped', raise);
+    return this.#with(instance, 'read', read, raise);
   }
 
   instances(): readonly InstanceName[] {
-    return [...this.#hosted].filter(([, { first }]) => first <= this.#commit.durable).map(([name]) => name);
+    return [...this.#residents.directory.entries()].map(({ instance }) => instance);
   }
 
   async history(
     instance: InstanceName,
-    options: { readonly afterSeq: number; readonly limit: number },
+    { afterSeq, limit }: { readonly afterSeq: number; readonly limit: number },
   ): Promise<readonly Committed[]> {
-    const hosted = this.#hosted.get(instance);
-    if (hosted === undefined || this.#log === undefined) return [];
-    const first = firstAbove(hosted.seqs, options.afterSeq);
-    const wanted = hosted.positions
-      .slice(first, first + Math.max(0, options.limit))
-      .filter((position) => position <= this.#commit.durable);
-    const records = await this.#log.read(wanted);
-    return records.map(({ position, ...text }) => committed(decodeRecord(position, text)));
+    return ((await this.#history?.read(instance, afterSeq, limit)) ?? []).map(committed);
   }
 
   subscribe(instance: InstanceName, listener: (record: Committed) => void): () => void {
-    const hosted = this.#host(instance);
-    if (hosted instanceof Fault) throw hosted;
-    // A wrapper, so that one function may subscribe twice and stop once.
-    const own = (record: Committed): void => listener(record);
-    hosted.listeners.add(own);
-    return () => hosted.listeners.delete(own);
+    if (this.#options.machineFor(instance) === undefined) {
+      throw fault('tenant-unknown', `There is no instance ${instance} here`, { field: instance });
+    }
+    return this.#subscribers.add(instance, listener);
+  }
+
+  capture(name: InstanceName): CapturedInstance | undefined {
+    const hosted = this.#residents.peek(name);
+    if (hosted === undefined) return undefined;
+    return { position: hosted.position, units: hosted.bytes, state: hosted.instance.capture() };
+  }
+
+  rowsOf(name: InstanceName): number {
+    return this.#residents.peek(name)?.rows ?? 0;
+  }
+
+  quarantineInstance(instance: InstanceName, evidence: DriftEvidence): void {
+    this.#residents.quarantine(instance, evidence);
+  }
+
+  get residency(): ResidencyFigures {
+    const { directory, size, bytes, figures } = this.#residents;
+    const { snapshots = 0, checkpoints = 0 } = this.#keeper?.figures ?? {};
+    return { instances: directory.size, resident: size, residentBytes: bytes, ...figures, snapshots, checkpoints };
   }
 
   async close(): Promise<void> {
     this.#closing = true;
+    this.#alarm.stop();
+    this.#residents.refuseAll(drainingFault());
     if (!this.#commit.stopped && this.#commit.durable < this.#commit.appended) {
       await new Promise<void>((resolve) => (this.#idle = resolve));
     }
+    // After a failed write nobody knows what the log holds, and a checkpoint would say that it is known.
+    await this.#keeper?.close(!this.#commit.stopped);
+    await this.#store.close().catch(() => {});
     await this.#log?.close();
   }
 
-  /** The instance, or why nothing may be asked of it now. */
-  #admit(instance: InstanceName, intent: 'read' | 'write'): Hosted | Fault {
-    if (this.#closing)
-      return fault('draining', 'This process is stopping; repeat the request', { retryAfterMs: 1_000 });
+  /** Why nothing may be asked now; undefined if it may. */
+  #refusal(intent: 'read' | 'write'): Fault | undefined {
+    if (this.#closing) return drainingFault();
     const admitted = admits(this.#commit, intent);
     switch (admitted) {
       case 'yes':
-        return this.#host(instance);
+        return undefined;
       case 'busy':
         return fault('log-busy', 'The log has more work queued than it may hold; repeat the request later', {
           retryAfterMs: 100,
@@ -267,40 +366,84 @@ class HostRuntime implements Runtime {
     }
   }
 
-  #host(name: InstanceName): Hosted | Fault {
-    const known = this.#hosted.get(name);
-    if (known !== undefined) return known;
-    const machine = this.#options.machineFor(name);
-    if (machine === undefined) return fault('tenant-unknown', `There is no instance ${name} here`, { field: name });
-    const hosted = {
-      instance: new Instance(name, machine),
-      listeners: new Set<(record: Committed) => void>(),
-      first: Number.POSITIVE_INFINITY,
-      position: 0,
-      positions: [],
-      seqs: [],
-    };
-    this.#hosted.set(name, hosted);
-    return hosted;
+  /** Uses an instance at once if it is in memory, else when it is, after everybody who asked for it before. */
+  #with<Answer>(
+    name: InstanceName,
+    intent: 'read' | 'write',
+    use: (hosted: Hosted) => Answer | Promise<Answer>,
+    refuse: (reason: Fault) => Answer,
+  ): Answer | Promise<Answer> {
+    const refusal = this.#refusal(intent);
+    if (refusal !== undefined) return refuse(refusal);
+    const found = this.#residents.find(name);
+    if (found instanceof Fault) return refuse(found);
+    if (found !== 'absent') return use(found);
+    return new Promise((resolve, reject) => {
+      this.#residents.wait(name, (hosted) => {
+        const reason = hosted instanceof Fault ? hosted : this.#refusal(intent);
+        try {
+          resolve(hosted instanceof Fault || reason !== undefined ? refuse(asFault(reason)) : use(hosted));
+        } catch (thrown) {
+          reject(thrown);
+        }
+      });
+    });
   }
 
-  #replay(position: number, record: LogRecord): void {
-    const hosted = this.#host(record.instance);
-    if (hosted instanceof Fault) {
-      const message = `Record ${position} belongs to instance ${record.instance} of machine ${record.machine}, which is not served here`;
-      throw fault('machine-unloadable', message, { field: record.instance, cause: hosted });
+  #change(
+    name: InstanceName,
+    decide: (instance: Instance, nowMs: number) => Decision,
+  ): CommandAnswer | Promise<CommandAnswer> {
+    return this.#with(name, 'write', (hosted) => this.#decide(hosted, decide), rejected);
+  }
+
+  #decide(
+    hosted: Hosted,
+    decide: (instance: Instance, nowMs: number) => Decision,
+  ): CommandAnswer | Promise<CommandAnswer> {
+    let decision: Decision;
+    try {
+      decision = decide(hosted.instance, this.#now());
+      if (decision.record !== undefined) this.#append(hosted, decision.record);
+    } catch (thrown) {
+      // What is in memory is not what the log says any more; a new start replays what the log says.
+      const reason = asFault(thrown);
+      this.#stop(reason);
+      return rejected(reason);
     }
-    hosted.instance.replay(record);
-    this.#lastNow = Math.max(this.#lastNow, record.now);
-    note(hosted, position, record);
+    const { answer, record, broken } = decision;
+    if (broken.length > 0) this.invariants.add(broken);
+    const stopped = record === undefined ? 'log-stopped' : 'outcome-unknown';
+    return this.#observed(hosted.position, answer, stopped, rejected);
+  }
+
+  #now(): number {
+    return Math.max(this.#lastNow, this.#options.nowMs());
+  }
+
+  /** Before anybody uses a state that the present version makes of older records: its record comes first. */
+  #upgrade(hosted: Hosted): Fault | undefined {
+    if (!hosted.instance.needsUpgrade) return undefined;
+    const refusal = this.#refusal('write');
+    if (refusal !== undefined) return refusal;
+    this.#append(hosted, hosted.instance.upgrade(this.#now()));
+    return undefined;
+  }
+
+  async #fireTimer(instance: InstanceName): Promise<boolean> {
+    const answer = await this.#change(instance, (hosted, nowMs) => hosted.fireTimer(nowMs, this.#entropy));
+    const entry = this.#residents.directory.get(instance);
+    if (answer.kind === 'accepted' && entry !== undefined) this.#alarm.follow(entry);
+    return answer.kind === 'accepted';
   }
 
   #append(hosted: Hosted, record: LogRecord): void {
     const position = this.#commit.appended + 1;
-    const text = encodeRecord(position, hosted.position, record);
+    const previous = hosted.position;
+    const text = encodeRecord(position, previous, record);
     this.#lastNow = record.now;
-    note(hosted, position, record);
-    const entry = { hosted, record, text };
+    this.#residents.appended(hosted, position);
+    const entry = { hosted, record, text, position, previous, nextTimer: nextTimerOf(hosted.instance) };
     this.#step({ type: 'append', position, units: text.head.length + text.payload.length, entry });
     if (this.#flushing) return;
     this.#flushing = true;
@@ -311,9 +454,9 @@ class HostRuntime implements Runtime {
     });
   }
 
-  /** Resolves with the answer once what it observed is durable. */
+  /** Resolves with the answer once what it observed, everything up to `position`, is durable. */
   #observed<Answer>(
-    hosted: Hosted,
+    position: number,
     answer: Answer,
     stopped: 'log-stopped' | 'outcome-unknown',
     otherwise: (reason: Fault) => Answer,
@@ -331,8 +474,14 @@ class HostRuntime implements Runtime {
         refuse: () => settle(fullFault()),
         abandon: () => settle(stoppedFault(stopped)),
       };
-      this.#step({ type: 'observe', position: hosted.position, token });
+      this.#step({ type: 'observe', position, token });
     });
+  }
+
+  /** Whether a record that was decided came to be on disk, once that is known. */
+  #durable(position: number): Promise<boolean> {
+    if (position > this.#commit.appended) return Promise.resolve(false);
+    return this.#observed(position, true, 'log-stopped', () => false);
   }
 
   #step(input: CommitInput<Entry, Token>): void {
@@ -350,13 +499,14 @@ class HostRuntime implements Runtime {
         );
         return;
       case 'publish':
-        for (const { hosted, record } of effect.entries) publish(hosted, record);
+        this.#publish(effect.entries);
         return;
       case 'release':
         for (const token of effect.tokens) token.release();
         return;
       case 'rollback':
-        this.#takeBack(effect.position, effect.entries);
+        // What these records led to must not be seen any more: the next who asks gets what the log says.
+        for (const { hosted } of effect.entries) this.#residents.takenBack(hosted);
         return;
       case 'refuse':
         for (const token of effect.tokens) token.refuse();
@@ -372,10 +522,15 @@ class HostRuntime implements Runtime {
     }
   }
 
-  /** The log ends at `position` again: what these records led to must not be seen any more. */
-  #takeBack(_position: number, _entries: readonly Entry[]): void {
-    // After the answers that saw it were refused: a new start replays what is durable.
-    queueMicrotask(() => this.#stop(fullFault()));
+  #publish(entries: readonly Entry[]): void {
+    for (const { hosted, record, position, nextTimer } of entries) {
+      this.#durableNow = record.now;
+      this.#residents.followed(hosted, record, position, nextTimer);
+      this.#alarm.follow({ instance: record.instance, nextTimer });
+      this.#subscribers.publish(record);
+    }
+    this.#keeper?.followed(entries.length);
+    this.#options.onDurable?.(entries.map(feedOf));
   }
 
   #stop(reason: Fault): void {
@@ -386,49 +541,20 @@ class HostRuntime implements Runtime {
   }
 }
 
-function note(hosted: Hosted, position: number, record: LogRecord): void {
-  hosted.first = Math.min(hosted.first, position);
-  hosted.position = position;
-  const events = record.hashes.length - 1;
-  if (events === 0) return;
-  hosted.positions.push(position);
-  hosted.seqs.push(record.seqBefore + events);
+function feedOf({ record, position, previous, text }: Entry): FeedRecord {
+  return { instance: record.instance, position, previous, head: text.head, payload: text.payload };
 }
 
-function publish(hosted: Hosted, record: LogRecord): void {
-  if (hosted.listeners.size === 0 || record.hashes.length === 1) return;
-  const event = committed(record);
-  for (const listener of hosted.listeners) {
-    try {
-      listener(event);
-    } catch (thrown) {
-      // A listener's defect must neither hold back answers nor pass unseen.
-      queueMicrotask(() => {
-        throw thrown;
-      });
-    }
-  }
+function rejected(reason: Fault): CommandAnswer {
+  return { kind: 'rejected', fault: reason, repeated: false };
 }
 
-function committed(record: LogRecord): Committed {
-  const { instance, command, input, now, outcome, seqBefore, hashes } = record;
-  const events =
-    outcome.kind === 'accepted'
-      ? outcome.events.map(({ type, data }, i) => ({ seq: seqBefore + i + 1, type, data }))
-      : [];
-  return { instance, command, input, now, events, stateHash: hashes[hashes.length - 1] ?? '' };
+function raise(reason: Fault): never {
+  throw reason;
 }
 
-/** Index of the first number greater than `limit` in an ascending list. O(log n). */
-function firstAbove(ascending: readonly number[], limit: number): number {
-  let low = 0;
-  let high = ascending.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((ascending[middle] ?? 0) > limit) high = middle;
-    else low = middle + 1;
-  }
-  return low;
+function drainingFault(): Fault {
+  return fault('draining', 'This process is stopping; repeat the request', { retryAfterMs: 1_000 });
 }
 
 function stoppedFault(code: 'log-stopped' | 'outcome-unknown'): Fault {

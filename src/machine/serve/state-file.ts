@@ -2,11 +2,10 @@ import { hash } from 'node:crypto';
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
-import { Type, type Static } from 'typebox';
-import { Compile } from 'typebox/compile';
 import { assert } from '../../kernel/assert.ts';
 import { SetHash } from '../../kernel/hash.ts';
-import { entryHashText, type DirectoryGuard, type EntryText } from '../decide/directory.ts';
+import { entryHashText, type DirectoryGuard, type EntryText } from '../decide/guard.ts';
+import { isPlainObject } from '../decide/value.ts';
 import type { Mark } from './mark.ts';
 
 /**
@@ -31,15 +30,6 @@ export interface Checkpoint extends DirectoryGuard {
   readonly nowMs: number;
 }
 
-const CheckpointSchema = Type.Object({
-  position: Type.Integer({ minimum: 1 }),
-  chain: Type.String(),
-  nowMs: Type.Integer({ minimum: 0 }),
-  entries: Type.Integer({ minimum: 0 }),
-  hash: Type.String(),
-});
-const checkpointShape = Compile(CheckpointSchema);
-
 function fileOf(folder: string): string {
   return join(folder, 'state.db');
 }
@@ -49,8 +39,7 @@ function digestOf(...parts: readonly (string | number)[]): string {
 }
 
 function encodeCheckpoint(owner: string, { mark, nowMs, entries, hash: over }: Checkpoint): string {
-  const said: Static<typeof CheckpointSchema> = { ...mark, nowMs, entries, hash: over };
-  const text = JSON.stringify(said);
+  const text = JSON.stringify({ ...mark, nowMs, entries, hash: over });
   return `${digestOf(owner, text)} ${text}`;
 }
 
@@ -59,8 +48,9 @@ function decodeCheckpoint(owner: string, stored: string): Checkpoint | undefined
   const text = stored.slice(space + 1);
   if (stored.slice(0, space) !== digestOf(owner, text)) return undefined;
   const said: unknown = JSON.parse(text);
-  if (!checkpointShape.Check(said)) return undefined;
-  const { position, chain, nowMs, entries, hash: over } = said;
+  const { position, chain, nowMs, entries, hash: over } = isPlainObject(said) ? said : {};
+  const numbers = typeof position === 'number' && typeof nowMs === 'number' && typeof entries === 'number';
+  if (!numbers || typeof chain !== 'string' || typeof over !== 'string') return undefined;
   return { mark: { position, chain }, nowMs, entries, hash: over };
 }
 
@@ -170,9 +160,7 @@ export class StateFile {
     this.#snapshots = database.prepare(
       'SELECT position, parts, digest FROM snapshot WHERE instance = ? ORDER BY position DESC',
     );
-    this.#part = database.prepare(
-      'SELECT text, digest FROM part WHERE instance = ? AND position = ? AND number = ?',
-    );
+    this.#part = database.prepare('SELECT text, digest FROM part WHERE instance = ? AND position = ? AND number = ?');
     this.#dropParts = database.prepare('DELETE FROM part WHERE instance = ? AND position = ?');
     this.#dropSnapshot = database.prepare('DELETE FROM snapshot WHERE instance = ? AND position = ?');
     this.#putMeta.run('owner', owner);

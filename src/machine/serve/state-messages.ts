@@ -1,4 +1,4 @@
-import type { EntryText } from '../decide/directory.ts';
+import type { EntryText } from '../decide/guard.ts';
 import type { Mark } from './mark.ts';
 import type { Checkpoint, StoredSnapshot } from './state-file.ts';
 

@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { fault } from '../../protocol/errors.ts';
 import { asFault } from '../../protocol/problem.ts';
-import type { EntryText } from '../decide/directory.ts';
+import type { EntryText } from '../decide/guard.ts';
 import type { Mark } from './mark.ts';
 import type { Checkpoint, StatePlace, StoredSnapshot } from './state-file.ts';
 import type { FromStateWorker, ToStateWorker } from './state-messages.ts';
