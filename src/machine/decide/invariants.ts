@@ -23,7 +23,7 @@ export function brokenInvariant(
     if (on !== undefined && concerned.length === 0) continue;
     let kept: boolean;
     try {
-      kept = settled(holds(views, concerned), `Invariant ${name}`) === true;
+      kept = settled(holds(views, concerned), 'it') === true;
     } catch (thrown) {
       if (!shadow) throw new HandlerFailed(`invariant ${name}`, thrown);
       kept = false;

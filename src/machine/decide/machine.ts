@@ -124,7 +124,7 @@ export function table<
   Schema extends TObject,
   const Key extends keyof Static<Schema> & string,
   const By extends Indexes<OrdinalsOf<Static<Schema>>> = NoIndexes,
->(schema: Schema, options: { readonly key: Key; readonly indexes?: By }): TableDefinition<Schema, Key, By> {
+>(schema: Schema, options: { readonly key: Key; readonly indexes?: By }): TableDefinition<Schema, Key, NoInfer<By>> {
   return { schema, ...options };
 }
 
