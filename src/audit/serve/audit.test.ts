@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { copyFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -7,10 +7,10 @@ import { after, test } from 'node:test';
 import { Type } from 'typebox';
 import { Fault } from '../../kernel/fault.ts';
 import { machine, table, type Machine } from '../../machine/decide/machine.ts';
-import { openRuntime, type Runtime } from '../../machine/serve/runtime.ts';
+import { openRuntime, type Runtime, type RuntimeOptions } from '../../machine/serve/runtime.ts';
 import { erasureRecord } from '../../machine/decide/erasure.ts';
 import { decodeHead, encodeRecord } from '../../machine/decide/record.ts';
-import { archiveSegment, removeOldest } from '../../machine/serve/log-archive.ts';
+import { archiveSegment, retain } from '../../machine/serve/log-archive.ts';
 import { chainOf, digestOf, logFiles } from '../../machine/serve/log-files.ts';
 import { createMark } from '../../machine/serve/mark.ts';
 import type { Finding } from '../decide/finding.ts';
@@ -81,8 +81,9 @@ function shop(planted: Planted = {}): Machine {
 }
 
 let clockMs = 1_000_000;
-function open(folder: string, on: Machine = shop()): Promise<Runtime> {
+function open(folder: string, on: Machine = shop(), bounds: RuntimeOptions['bounds'] = {}): Promise<Runtime> {
   return openRuntime({
+    bounds,
     folder,
     owner: 'fleet/shop-1',
     mustExist: false,
@@ -337,10 +338,8 @@ test('the archive is proven with the log, segment by segment, and replayed from 
 test('what retention removed from the archive is told, and instances that began there are not replayed', () => {
   const folder = archived(7, 12);
   const database = new DatabaseSync(join(folder, 'log.db'));
-  assert.equal(
-    removeOldest(logFiles(folder), database, 'fleet/shop-1', (oldest) => oldest.first === 1),
-    1,
-  );
+  const keptBytes = statSync(join(folder, 'archive', '000000000008-000000000012.db')).size;
+  retain(logFiles(folder), database, 'fleet/shop-1', { bytesMax: keptBytes });
   database.close();
   const report = verify(folder);
   assert.deepEqual(report.findings, []);
@@ -351,6 +350,34 @@ test('what retention removed from the archive is told, and instances that began 
     (error) => error instanceof Fault && error.code === 'history-erased',
   );
   assert.equal(compareVersions({ folder, machine: shop(), mode: 'isolated' }).erased, 2);
+});
+
+test('what state.db holds is compared with the log; what is wrong there is told and is no damage', async () => {
+  const folder = newFolder();
+  const runtime = await open(folder, shop(), { snapshotRecordsMin: 4, checkpointRecords: 8 });
+  for (let i = 0; i < 40; i++) {
+    await runtime.execute({ instance: 'acme', command: 'change', input: { item: `i-${i % 3}`, by: 1 } });
+  }
+  await runtime.close();
+  const whole = verify(folder);
+  assert.deepEqual(whole.cache.problems, []);
+  assert.equal(whole.cache.checkpoint, 40);
+  assert.ok(whole.cache.snapshots >= 1);
+  assert.equal(whole.cache.proven, whole.cache.snapshots);
+
+  const database = new DatabaseSync(join(folder, 'state.db'));
+  database.exec("UPDATE part SET text = replace(text, 'i-1', 'i-7')");
+  database.close();
+  const changed = verify(folder);
+  assert.equal(changed.proven, true);
+  assert.equal(changed.cache.proven, 0);
+  assert.equal(changed.cache.problemsTotal, whole.cache.snapshots);
+  assert.match(changed.cache.problems[0] ?? '', /The snapshot of acme at record \d+ cannot be read/);
+
+  writeFileSync(join(folder, 'state.db'), 'nothing that SQLite ever wrote');
+  const unreadable = verify(folder);
+  assert.equal(unreadable.proven, true);
+  assert.match(unreadable.cache.problems[0] ?? '', /state\.db/);
 });
 
 test('findings are counted beyond those that are listed', () => {

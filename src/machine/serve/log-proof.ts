@@ -58,7 +58,7 @@ export class LogProof {
   readonly #files: LogFiles;
   readonly #identity: LogIdentity;
   readonly #database: DatabaseSync;
-  readonly #rows: Iterator<Record<string, unknown>>;
+  readonly #rows: Generator<Record<string, unknown>>;
   readonly #base: Mark;
   /** Up to which record each instance was erased, and those of them whose erasure is not worked off yet. */
   readonly #erased = new Map<string, number>();
@@ -198,6 +198,8 @@ export class LogProof {
   }
 
   close(): void {
+    // A segment that is being read is open.
+    this.#rows.return(undefined);
     this.#database.close();
     this.#removeMade();
   }
