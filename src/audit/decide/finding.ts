@@ -15,8 +15,7 @@ export interface Finding {
     | 'log-cut'
     | 'link-broken'
     | 'time-reversed'
-    | 'state-differs'
-    | 'snapshot-differs';
+    | 'state-differs';
   readonly file: string;
   /** Position of the record, or of the last of those among which it is. */
   readonly position?: number;

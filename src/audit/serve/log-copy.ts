@@ -47,8 +47,12 @@ export function copyLog(folder: string): LogCopy {
   const remove = (): void => rmSync(target.folder, { recursive: true, force: true });
   try {
     for (let attempt = 0; attempt < copyAttemptsMax; attempt++) {
-      if (!copyOnce(source, target)) continue;
-      const sizeBytes = sizeOf(target.database) + sizeOf(target.wal);
+      // The cache first: what it knows of the log is then in the copied log.
+      if (!copyOnce(stateOf(folder), stateOf(target.folder), [])) continue;
+      if (!copyOnce(source, target, [[source.mark, target.mark]])) continue;
+      const state = stateOf(target.folder);
+      const copied = [target.database, target.wal, state.database, state.wal];
+      const sizeBytes = copied.reduce((sum, file) => sum + sizeOf(file), 0);
       return { files: target, sizeBytes, remove };
     }
   } catch (cause) {
@@ -65,15 +69,28 @@ export function copyLog(folder: string): LogCopy {
   );
 }
 
-/** Whether it succeeded. */
-function copyOnce(source: LogFiles, target: LogFiles): boolean {
-  for (const file of [target.mark, target.database, target.wal]) rmSync(file, { force: true });
-  const before = walHeader(source.wal);
-  copyIfThere(source.mark, target.mark);
+/** Copies a database and its write-ahead log, after what must not be newer than they are. Whether it succeeded. */
+function copyOnce(
+  source: Database,
+  target: Database,
+  before: readonly (readonly [from: string, to: string])[],
+): boolean {
+  for (const file of [...before.map(([, to]) => to), target.database, target.wal]) rmSync(file, { force: true });
+  const header = walHeader(source.wal);
+  for (const [from, to] of before) copyIfThere(from, to);
   copyIfThere(source.database, target.database);
   copyIfThere(source.wal, target.wal);
-  const after = walHeader(source.wal);
-  return before === after && walHeader(target.wal) === before;
+  return walHeader(source.wal) === header && walHeader(target.wal) === header;
+}
+
+interface Database {
+  readonly database: string;
+  readonly wal: string;
+}
+
+function stateOf(folder: string): Database {
+  const database = join(folder, 'state.db');
+  return { database, wal: `${database}-wal` };
 }
 
 function copyIfThere(from: string, to: string): void {

@@ -27,6 +27,9 @@ export interface LogSourceOptions {
   readonly onProgress?: ((progress: LogProgress) => void) | undefined;
 }
 
+/** Called when the log's copy can be opened, before the first record. */
+export type OnCopied = (folder: string, owner: string) => void;
+
 /** What reading a whole log came to. */
 export interface LogRead {
   readonly owner: string;
@@ -48,6 +51,7 @@ export interface LogRead {
 export function readLog(
   options: LogSourceOptions,
   take: (row: ProvenRow, file: string, findings: Findings) => void,
+  onCopied: OnCopied = () => {},
 ): LogRead {
   const named = logFiles(options.folder);
   const copy = copyLog(options.folder);
@@ -70,6 +74,7 @@ export function readLog(
       try {
         owner = checkedOwner(opened, named.database, options.owner);
         checkPages(opened, named.database, findings);
+        onCopied(copy.files.folder, owner);
         const nothing = { position: 0, chain: chainStart(owner) };
         const base = markIn(opened, 'base') ?? nothing;
         const gone = markIn(opened, 'removed') ?? nothing;

@@ -1,7 +1,7 @@
-import { Fault } from '../../kernel/fault.ts';
 import type { Machine } from '../../machine/decide/machine.ts';
 import { Replays } from '../decide/replays.ts';
 import type { Finding } from '../decide/finding.ts';
+import { CacheProof, type CacheReport } from './cache-proof.ts';
 import { readLog, type LogProgress } from './log-source.ts';
 
 export interface VerifyOptions {
@@ -33,6 +33,8 @@ export interface LogReport {
   /** Instances and records that were replayed with every state hash checked, and instances that could not be, by reason. */
   readonly replayed: { readonly instances: number; readonly records: number };
   readonly notReplayed: { readonly erased: number; readonly damaged: number; readonly machines: readonly string[] };
+  /** Of `state.db`. Nothing in it is damage: what is wrong there is made anew from the log. */
+  readonly cache: CacheReport;
   readonly findings: readonly Finding[];
   /** All of them; more than listed if there are very many. */
   readonly findingsTotal: number;
@@ -46,19 +48,20 @@ export interface LogReport {
  */
 export function verifyLog(options: VerifyOptions): LogReport {
   const replays = new Replays(options.machineNamed);
-  const { owner, counts, marked, segments, removed, findings } = readLog(options, (row, file, found) => {
-    const drift = replays.take(row);
-    if (drift === undefined) return;
-    if (drift.fault instanceof Fault && drift.fault.code === 'machine-unloadable') throw drift.fault;
-    const { position, instance } = row.head;
-    found.add({
-      kind: 'state-differs',
-      file,
-      position,
-      instance,
-      message: `Record ${position}: ${drift.fault.message}`,
-    });
-  });
+  const cache = new CacheProof(options.machineNamed);
+  const { owner, counts, marked, segments, removed, findings } = readLog(
+    options,
+    (row, file, found) => {
+      cache.take(row.head);
+      const drift = replays.take(row);
+      if (drift === undefined) return;
+      if (drift.fault.code === 'machine-unloadable') throw drift.fault;
+      const { position, instance } = row.head;
+      const message = `Record ${position}: ${drift.fault.message}`;
+      found.add({ kind: 'state-differs', file, position, instance, message });
+    },
+    (folder, whose) => cache.open(folder, whose),
+  );
   const { first, last, records, instances, erased } = counts;
   return {
     folder: options.folder,
@@ -74,6 +77,7 @@ export function verifyLog(options: VerifyOptions): LogReport {
     removed,
     replayed: replays.done,
     notReplayed: replays.left,
+    cache: cache.end(last),
     findings: findings.listed,
     findingsTotal: findings.total,
   };

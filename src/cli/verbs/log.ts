@@ -75,6 +75,8 @@ export function reportText(report: NamedReport, replayed: boolean, colors: Color
   if (owner !== '') lines.push(`  owner      ${printable(owner)}`);
   lines.push(`  records    ${recordsText(report)}`, `  answers    ${acknowledgedText(report)}`);
   lines.push(`  states     ${replayed ? replayText(report) : 'not replayed'}`);
+  lines.push(`  state.db   ${cacheText(report)}`);
+  for (const problem of report.cache.problems) lines.push(`  ${colors.yellow('!')} ${printable(problem)}`);
   for (const finding of report.findings) lines.push(...findingLines(finding, colors));
   const hidden = report.findingsTotal - report.findings.length;
   if (hidden > 0) lines.push(`  and ${hidden} more`);
@@ -109,6 +111,19 @@ function replayText({ replayed, notReplayed }: LogReport): string {
     parts.push(`not those of ${notReplayed.machines.join(', ')}: name its module with --machine`);
   }
   return printable(parts.join('; '));
+}
+
+function cacheText({ cache }: LogReport): string {
+  const { checkpoint, snapshots, proven, problemsTotal } = cache;
+  if (checkpoint === 0 && snapshots === 0 && problemsTotal === 0) return 'none';
+  const parts = [
+    `knows the log up to record ${checkpoint}`,
+    snapshots === 0 ? 'no snapshots' : `${proven} of ${counted(snapshots, 'snapshot')} compared with their records`,
+  ];
+  if (problemsTotal > 0) {
+    parts.push(`${counted(problemsTotal, 'problem')}, which the cell makes good from the log`);
+  }
+  return parts.join('; ');
 }
 
 function findingLines(finding: Finding, colors: Colors): readonly string[] {
