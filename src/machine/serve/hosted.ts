@@ -64,12 +64,12 @@ function approximateSize(instance: Instance): number {
   return approximateBytes({ rows, keys: keys.count, units: units + keys.units });
 }
 
-function meanUnits(rows: Iterator<unknown>): number {
+function meanUnits(rows: Iterator<unknown, undefined>): number {
   let units = 0;
   for (let i = 0; i < sampledRows; i++) {
-    const { done, value } = rows.next();
-    if (done === true) return i === 0 ? 0 : units / i;
-    units += JSON.stringify(value).length;
+    const row = rows.next();
+    if (row.done === true) return i === 0 ? 0 : units / i;
+    units += JSON.stringify(row.value).length;
   }
   return units / sampledRows;
 }

@@ -216,7 +216,7 @@ export class Residents {
   /** Everybody who waits is told `why`. */
   refuseAll(why: Fault): void {
     this.#queued.clear();
-    for (const name of [...this.#waiting.keys()]) this.#settle(name, why);
+    for (const name of this.#waiting.keys()) this.#settle(name, why);
   }
 
   #followed(record: Omit<PlacedRecord, 'previous'>, nextTimer: NextTimer): void {
