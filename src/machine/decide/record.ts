@@ -1,7 +1,7 @@
 import { Type, type Static } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { unreachable } from '../../kernel/assert.ts';
-import { fault } from '../../protocol/errors.ts';
+import { decodeHead, headTag, misshapen, parseTagged, type RecordHead } from './head.ts';
 
 /**
  * One record of a log, and its texts. `docs/log-format.md` specifies them; a change here is a new
@@ -68,31 +68,17 @@ export interface PlacedRecord extends LogRecord {
   readonly previous: number;
 }
 
-/** What the head of a record says: all that is left of one whose payload was erased. */
-export type RecordHead = Omit<PlacedRecord, 'command' | 'input' | 'key' | 'outcome' | 'context' | 'payload'>;
-
 /** A record as it is written: `head` proves it, `payload` says what it was and is covered by its own digest. */
 export interface RecordText {
   readonly head: string;
   readonly payload: string;
 }
 
-const headTag = 'h2 ';
+export { decodeHead, type RecordHead };
+
 const payloadTag = 'p2 ';
 
 const Count = Type.Integer({ minimum: 0 });
-const HeadSchema = Type.Tuple([
-  Count, // position
-  Count, // position of the instance's record before
-  Type.String(), // instance
-  Type.String(), // machine
-  Type.Integer({ minimum: 1 }), // machine version
-  Count, // now
-  Count, // seq before
-  Type.Array(Type.String(), { minItems: 1 }), // hashes
-  Count, // keys forgotten
-  Type.String(), // keys hash
-]);
 const OutcomeSchema = Type.Union([
   Type.Array(Type.Tuple([Type.String(), Type.Unknown()])),
   Type.Object({
@@ -117,7 +103,6 @@ const PayloadSchema = Type.Union([
   Type.Tuple([Type.String(), Type.Unknown(), KeySchema, OutcomeSchema]),
   Type.Tuple([Type.String(), Type.Unknown(), KeySchema, OutcomeSchema, ContextSchema]),
 ]);
-const head = Compile(HeadSchema);
 const payload = Compile(PayloadSchema);
 
 /** What a payload says. */
@@ -150,13 +135,9 @@ function outcomeText(outcome: Outcome): unknown {
 
 /** Reads a payload back. Fault `log-damaged` if it is not one that `encodePayload` writes. */
 export function decodePayload(position: number, text: string): PayloadParts {
-  const [command, input, key, what, context] = parse(
-    position,
-    'payload',
-    payloadTag,
-    text,
-    (value): value is Static<typeof PayloadSchema> => payload.Check(value),
-  );
+  const parts = parseTagged(position, 'payload', payloadTag, text);
+  if (!payload.Check(parts)) throw misshapen(position, 'payload');
+  const [command, input, key, what, context] = parts;
   return { command, input, key: key ?? undefined, outcome: outcomeOf(what), context: context ?? noContext };
 }
 
@@ -184,32 +165,4 @@ export function decodeRecord(position: number, text: RecordText): PlacedRecord {
   const { command, input, key, outcome, context } = decodePayload(position, text.payload);
   const { payload: written } = text;
   return { ...record, command, input, key, outcome, context, payload: written };
-}
-
-/** Reads the head of a record alone. Fault `log-damaged` if it is not one that `encodeRecord` writes. */
-export function decodeHead(position: number, text: string): RecordHead {
-  const h = parse(position, 'head', headTag, text, (value): value is Static<typeof HeadSchema> => head.Check(value));
-  const [at, previous, instance, machine, machineVersion, now, seqBefore, hashes, keysForgotten, keysHash] = h;
-  if (at !== position) throw damaged(position, `its head says that it is record ${at}`);
-  if (previous >= position) throw damaged(position, `its head says that record ${previous} came before it`);
-  return { position, previous, instance, machine, machineVersion, now, seqBefore, hashes, keysForgotten, keysHash };
-}
-
-function parse<T>(position: number, part: string, tag: string, text: string, fits: (value: unknown) => value is T): T {
-  if (!text.startsWith(tag)) throw damaged(position, `its ${part} does not start with "${tag.trim()}"`);
-  let value: unknown;
-  try {
-    value = JSON.parse(text.slice(tag.length));
-  } catch (error) {
-    throw damaged(position, `its ${part} is not JSON`, error);
-  }
-  if (!fits(value)) throw damaged(position, `its ${part} does not have the shape of a record`);
-  return value;
-}
-
-function damaged(position: number, what: string, cause?: unknown): Error {
-  return fault('log-damaged', `Record ${position} of the log cannot be proven: ${what}`, {
-    field: `record ${position}`,
-    cause,
-  });
 }

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { fault } from '../../protocol/errors.ts';
-import { decodeHead } from '../decide/record.ts';
+import { decodeHead } from '../decide/head.ts';
 import { chainOf, chainStart, digestOf, logFormat, makeFolder, recordTables, type LogFiles } from './log-files.ts';
 import { baseOf, readMeta, writeBase, writeMeta } from './log-meta.ts';
 import { RecordReader } from './log-reader.ts';

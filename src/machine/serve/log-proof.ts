@@ -2,7 +2,7 @@ import { existsSync, rmSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import { fault } from '../../protocol/errors.ts';
 import { isErasure } from '../decide/erasure.ts';
-import { decodeHead } from '../decide/record.ts';
+import { decodeHead } from '../decide/head.ts';
 import { removedUpTo, segmentsOf } from './log-archive.ts';
 import {
   asOpenFault,

@@ -1,6 +1,6 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { fault } from '../../protocol/errors.ts';
-import { decodeHead } from '../decide/record.ts';
+import { decodeHead } from '../decide/head.ts';
 import { chainOf, digestOf, type StoredRecord, type WalkedRecord } from './log-files.ts';
 import type { Mark } from './mark.ts';
 
