@@ -81,6 +81,9 @@ function summaryText(comparison: VersionComparison, colors: Colors): string {
     [totals.history, 'history that cannot be evolved'],
   ];
   for (const [count, words] of counts) if (count > 0) lines.push(`  ${words}: ${count}`);
+  for (const { version: from, why } of comparison.changes) {
+    lines.push(`  declared from version ${from} on: ${printable(why)}`);
+  }
   if (skipped > 0) lines.push(`  refusals that came too fast to be recorded, and were not run: ${skipped}`);
   if (erased > 0) lines.push(`  tenants that were run only up to what was erased: ${erased}`);
   return `${lines.join('\n')}\n`;

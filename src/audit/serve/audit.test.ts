@@ -20,6 +20,8 @@ import { verifyLog } from './verify-log.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'cellwright-audit-'));
 after(() => rmSync(root, { recursive: true, force: true }));
+/** Copies are made here, where no other test makes any. */
+process.env['TMPDIR'] = root;
 let folders = 0;
 function newFolder(): string {
   folders += 1;
@@ -303,7 +305,7 @@ test('the log of another owner, a folder without one, and another format are ref
   assert.throws(() => verify(join(root, 'nowhere')), refused('file-unreadable'));
   assert.throws(() => verify(edited("UPDATE meta SET value = '3' WHERE name = 'format'")), refused('folder-newer'));
   assert.throws(() => verify(edited("UPDATE meta SET value = '1' WHERE name = 'format'")), refused('folder-older'));
-  const left = readdirSync(tmpdir()).filter((name) => name.startsWith('cellwright-log-'));
+  const left = readdirSync(root).filter((name) => name.startsWith('cellwright-log-'));
   assert.deepEqual(left, [], 'no copy is left behind');
 });
 

@@ -31,6 +31,8 @@ export interface VersionComparison {
   readonly recordedVersions: readonly number[];
   readonly version: number;
   readonly mode: ReplayMode;
+  /** What the version declares to evolve differently, with the reasons. */
+  readonly changes: Machine['versions']['changes'];
   /** Instances of the machine that were compared, those with any difference, and those with one that nobody declared. */
   readonly instances: number;
   readonly differing: number;
@@ -94,6 +96,7 @@ export function compareVersions(options: CompareOptions): VersionComparison {
     recordedVersions: [...versions].sort((a, b) => a - b),
     version: machine.version,
     mode,
+    changes: machine.versions.changes,
     instances: all.length,
     differing: differing.length,
     undeclared: all.filter(({ totals }) => undeclared(totals) > 0).length,

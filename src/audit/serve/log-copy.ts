@@ -36,9 +36,9 @@ export interface LogCopy {
  * database only by moving pages out of the write-ahead log, and begins that one anew only when all were moved. So if
  * it did not begin anew between the first and the last step, every page that may have been half copied stands in the
  * copied write-ahead log, which wins; and it reaches at least as far as the mark did. If it did, copying is repeated.
- * Faults: `file-unreadable` (no log there), `log-busy` (written so fast that no copy succeeded).
+ * `copyFile` is the seam to the disk. Faults: `file-unreadable` (no log there), `log-busy` (written so fast that no copy succeeded).
  */
-export function copyLog(folder: string): LogCopy {
+export function copyLog(folder: string, copyFile: typeof copyIfThere = copyIfThere): LogCopy {
   const source = logFiles(folder);
   if (!existsSync(source.database) && !existsSync(source.mark)) {
     throw fault('file-unreadable', `There is no log in ${folder}: ${source.database} is not there`, { field: folder });
@@ -48,8 +48,8 @@ export function copyLog(folder: string): LogCopy {
   try {
     for (let attempt = 0; attempt < copyAttemptsMax; attempt++) {
       // The cache first: what it knows of the log is then in the copied log.
-      if (!copyOnce(stateOf(folder), stateOf(target.folder), [])) continue;
-      if (!copyOnce(source, target, [[source.mark, target.mark]])) continue;
+      if (!copyOnce(stateOf(folder), stateOf(target.folder), [], copyFile)) continue;
+      if (!copyOnce(source, target, [[source.mark, target.mark]], copyFile)) continue;
       const state = stateOf(target.folder);
       const copied = [target.database, target.wal, state.database, state.wal];
       const sizeBytes = copied.reduce((sum, file) => sum + sizeOf(file), 0);
@@ -74,12 +74,13 @@ function copyOnce(
   source: Database,
   target: Database,
   before: readonly (readonly [from: string, to: string])[],
+  copyFile: typeof copyIfThere,
 ): boolean {
   for (const file of [...before.map(([, to]) => to), target.database, target.wal]) rmSync(file, { force: true });
   const header = walHeader(source.wal);
-  for (const [from, to] of before) copyIfThere(from, to);
-  copyIfThere(source.database, target.database);
-  copyIfThere(source.wal, target.wal);
+  for (const [from, to] of before) copyFile(from, to);
+  copyFile(source.database, target.database);
+  copyFile(source.wal, target.wal);
   return walHeader(source.wal) === header && walHeader(target.wal) === header;
 }
 

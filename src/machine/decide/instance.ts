@@ -535,12 +535,23 @@ export class Instance {
     const earlier = this.#keys.find(key, nowMs);
     if (earlier === undefined) return undefined;
     const first = decodePayload(0, earlier.payload);
-    if (first.command === command && canonical([first.input]) === canonical([input])) {
+    if (first.command === command && this.#isSameInput(command, first.input, input)) {
       return answerOf(first.outcome, earlier.seqBefore, earlier.stateHash, true);
     }
     const message = 'This idempotency key was used with another command or input; choose a new key';
     const reused = fault('idempotency-key-reused', message, { field: 'Idempotency-Key' });
     return { kind: 'rejected', fault: reused, repeated: false };
+  }
+
+  /** An older version may have recorded the same input without what a newer schema fills in. */
+  #isSameInput(command: string, recorded: unknown, input: unknown): boolean {
+    const text = canonical([input]);
+    if (canonical([recorded]) === text) return true;
+    try {
+      return canonical([this.machine.commands.get(command)?.parse(recorded)]) === text;
+    } catch {
+      return false;
+    }
   }
 
   #drift(what: string, cause?: unknown, mismatch?: Mismatch): Fault {

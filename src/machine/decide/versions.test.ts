@@ -272,3 +272,37 @@ test('an event goes through the steps of every version between, in order', () =>
   assert.deepEqual(through(4, { path: [0] }), { path: [0] });
   assert.throws(() => through(1, 'text'), /is not an object/);
 });
+
+test('a command is repeated with its key over an upgrade whose schema fills something in', () => {
+  const newer = machine({
+    name: 'counters',
+    version: 2,
+    tables: { counters: table(Counter, { key: 'id' }) },
+    events: {
+      counted: {
+        data: Type.Object({ id: Type.String(), by: Type.Integer() }),
+        evolve: (state, { id, by }) => state.counters.upsert({ id, count: (state.counters.get(id)?.count ?? 0) + by }),
+      },
+      cleared: {
+        data: Type.Object({ id: Type.String() }),
+        evolve: (state, { id }) => state.counters.upsert({ id, count: 0 }),
+      },
+    },
+    commands: {
+      count: {
+        input: Type.Object({
+          id: Type.String(),
+          by: Type.Integer(),
+          unit: Type.String({ default: 'piece' }),
+        }),
+        decide: () => [],
+      },
+    },
+  });
+  const instance = replayed(newer, old.records);
+  const repeat = (input: unknown) => instance.execute({ command: 'count', input, idempotencyKey: 'k0' }, 9).answer;
+  const first = repeat({ id: 'a', by: 3 });
+  assert.equal(first.kind === 'accepted' && first.repeated, true);
+  const other = repeat({ id: 'a', by: 3, unit: 'dozen' });
+  assert.equal(other.kind === 'rejected' ? other.fault.code : '', 'idempotency-key-reused');
+});

@@ -140,11 +140,3 @@ function eventsOf(type: string, returned: unknown): readonly VersionedEvent[] {
     return { type: into, data };
   });
 }
-
-/** Changes of `machine` that lie between a version and the present one, in words. */
-export function changesSince(versions: MachineVersions, from: number): string {
-  return versions.changes
-    .filter(({ version }) => version > from)
-    .map(({ version, why }) => `${version}: ${why}`)
-    .join('; ');
-}
