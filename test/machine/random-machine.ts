@@ -31,7 +31,7 @@ export interface Input {
 export const forbidden = 13;
 
 /** Keys whose order tells code units from locales, and which a naive table would mix up. */
-const rowKeys = ['', '10', '9', 'a', 'B', 'ä', 'a\u0308', '\ud83d\ude00', '\uffff', '__proto_', 'constructor'];
+const rowKeys = ['', '10', '9', 'a', 'B', 'a\u0308', '\ud83d\ude00', '\uffff', 'constructor'];
 const rowKey = fc.constantFrom(...rowKeys);
 const number = fc.oneof(
   { weight: 6, arbitrary: fc.integer({ min: -3, max: 14 }) },
@@ -51,17 +51,21 @@ const fields = fc.record(
   { n: number, s: text, b: fc.boolean(), x: free },
   { requiredKeys: ['n'], noNullPrototype: true },
 ) as fc.Arbitrary<Row>;
+/** Now and then what no table accepts. */
 const someFields = fc.oneof(
-  { weight: 9, arbitrary: fields },
-  // What no table accepts.
+  { weight: 19, arbitrary: fields },
   { weight: 1, arbitrary: fc.constant<Row>({ n: 'thirteen' }) },
 );
 const place = { table: fc.nat(2), key: rowKey };
+/** Mostly what applies: of the others one is enough to fail a whole command. */
 const rowChange: fc.Arbitrary<Change> = fc.oneof(
-  fc.record({ do: fc.constantFrom('insert', 'upsert', 'update'), ...place, fields: someFields }),
-  fc.record({ do: fc.constant('upsert'), ...place, fields }),
-  fc.record({ do: fc.constant('delete'), ...place }),
-) as fc.Arbitrary<Change>;
+  { weight: 8, arbitrary: fc.record({ do: fc.constant('upsert' as const), ...place, fields: someFields }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constantFrom('insert' as const, 'update' as const), ...place, fields: someFields }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('delete' as const), ...place }) },
+);
 
 function input(change: fc.Arbitrary<Change>): fc.Arbitrary<Input> {
   return fc.record({
@@ -140,7 +144,7 @@ export function machineOf({ tables }: MachineShape): Machine {
                 effects.send({ topic: 'news', body: change.body });
                 break;
               default:
-                changeRow(tables, state as never, change);
+                changeRow(tables, state, change);
             }
           }
         },
