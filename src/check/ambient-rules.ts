@@ -127,10 +127,20 @@ function* ambientCall(
     else if (isLocalText(only)) yield found(node, refusals.local, 'new Date() of a local time');
   } else if (path === 'Date.parse' && isLocalText(node.arguments[0])) {
     yield found(node, refusals.local, 'Date.parse() of a local time');
+  } else if (node.type === 'CallExpression' && isRadix(node)) {
+    yield { ...found(node, refusals.digits, '.toString(radix) of what may be a fraction'), severity: 'warning' };
   } else if (path === 'RegExp') {
     const [pattern, flags] = node.arguments.map((argument) => nameOf(argument, true));
     if (pattern !== undefined && dependsOnUnicode(pattern, flags ?? '')) yield unicodePattern(node);
   }
+}
+
+/** How many digits a fraction has in a base other than ten is left to the engine. */
+function isRadix({ callee, arguments: given }: Extract<AnyNode, { type: 'CallExpression' }>): boolean {
+  const method = bare(callee);
+  if (method.type !== 'MemberExpression' || nameOf(method.property, method.computed) !== 'toString') return false;
+  const [radix] = given;
+  return radix !== undefined && !(radix.type === 'Literal' && (radix.value === 10 || typeof radix.value === 'string'));
 }
 
 function isLocalText(node: AnyNode | undefined): boolean {

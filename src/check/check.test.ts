@@ -59,6 +59,8 @@ const cases: readonly (readonly [text: string, ...expected: string[]])[] = [
   ['2 ** 0.5;', 'inexact-math 1:1'],
   ['10 ** 400;', 'inexact-math 1:1'],
   ['2n ** 100n;'],
+  ['n.toString(36);', 'inexact-math 1:1'],
+  ['n.toString(10) + n.toString() + b.toString("hex");'],
   ["a.localeCompare('b');", 'locale 1:1'],
   ['n.toLocaleString();', 'locale 1:1'],
   ['new Intl.Collator();', 'locale 1:5'],

@@ -104,7 +104,6 @@ export const ambientFunctions: readonly (Ambient & { readonly on: string })[] = 
   { on: 'Intl', names: words('getCanonicalLocales supportedValuesOf'), ...language },
   { on: 'WeakRef.prototype', names: ['deref'], ...memory },
   { on: 'FinalizationRegistry.prototype', names: ['register'], ...memory },
-  { on: 'Error', names: ['captureStackTrace'], ...refusals.errorText },
   {
     on: 'Temporal.Now',
     names: words('instant plainDateISO plainDateTimeISO plainTimeISO timeZoneId zonedDateTimeISO'),

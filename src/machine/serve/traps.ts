@@ -43,6 +43,7 @@ export function installTraps(): void {
   trapDate();
   trapCase('toUpperCase');
   trapCase('toLowerCase');
+  trapRadix();
   letConsoleBe();
 }
 
@@ -229,6 +230,22 @@ function trapCase(name: 'toUpperCase' | 'toLowerCase'): void {
   dress(wrapper, original);
   // oxlint-disable-next-line no-extend-native -- this is what the module is for
   Object.defineProperty(String.prototype, name, { value: wrapper, writable: true, configurable: true });
+}
+
+/** ECMAScript leaves to the engine how many digits a fraction has in a base other than ten. */
+function trapRadix(): void {
+  const original: unknown = Reflect.get(Number.prototype, 'toString');
+  assert(isCallable(original), 'every engine has it');
+  const { instead } = refusals.digits;
+  const wrapper = function (this: unknown, ...given: unknown[]): unknown {
+    if (handling.who !== '' && given.length > 0 && Number(given[0]) !== 10 && !Number.isInteger(Number(this))) {
+      refuse('the digits of a fraction in another base', instead);
+    }
+    return Reflect.apply(original, this, given);
+  };
+  dress(wrapper, original);
+  // oxlint-disable-next-line no-extend-native -- this is what the module is for
+  Object.defineProperty(Number.prototype, 'toString', { value: wrapper, writable: true, configurable: true });
 }
 
 /** Printing reads clocks and sets timers inside the runtime, and changes nothing that a machine could see. */

@@ -1,0 +1,26 @@
+import { machine, table, Type } from 'cellwright';
+
+const Row = Type.Object({ id: Type.String(), n: Type.Number(), text: Type.String() });
+const ids = {
+  last: 0,
+  get next(): number {
+    return ++this.last;
+  },
+};
+
+/** Planted: a getter that answers differently each time. */
+export default machine({
+  name: 'planted',
+  version: 1,
+  tables: { rows: table(Row, { key: 'id' }) },
+  events: {
+    put: {
+      data: Row,
+      evolve: (state, row) => {
+        state.rows.upsert({ ...row, n: ids.next });
+      },
+    },
+  },
+  commands: { put: { input: Row, decide: (_state, input) => [{ type: 'put', data: input }] } },
+  invariants: { notNegative: (state, changed) => changed.every(({ key }) => (state.rows.get(key)?.n ?? 0) >= 0) },
+});

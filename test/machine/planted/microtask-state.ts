@@ -1,0 +1,24 @@
+import { machine, table, Type } from 'cellwright';
+
+const Row = Type.Object({ id: Type.String(), n: Type.Number(), text: Type.String() });
+let late = 0;
+
+/** Planted: state that a microtask changes after the handler. */
+export default machine({
+  name: 'planted',
+  version: 1,
+  tables: { rows: table(Row, { key: 'id' }) },
+  events: {
+    put: {
+      data: Row,
+      evolve: (state, row) => {
+        state.rows.upsert({ ...row, n: late });
+        void Promise.resolve().then(() => {
+          late += 1;
+        });
+      },
+    },
+  },
+  commands: { put: { input: Row, decide: (_state, input) => [{ type: 'put', data: input }] } },
+  invariants: { notNegative: (state, changed) => changed.every(({ key }) => (state.rows.get(key)?.n ?? 0) >= 0) },
+});

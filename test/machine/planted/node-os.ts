@@ -1,0 +1,21 @@
+import { machine, table, Type } from 'cellwright';
+import { hostname } from 'node:os';
+
+const Row = Type.Object({ id: Type.String(), n: Type.Number(), text: Type.String() });
+
+/** Planted: a module of Node that sees the machine. */
+export default machine({
+  name: 'planted',
+  version: 1,
+  tables: { rows: table(Row, { key: 'id' }) },
+  events: {
+    put: {
+      data: Row,
+      evolve: (state, row) => {
+        state.rows.upsert({ ...row, text: hostname() });
+      },
+    },
+  },
+  commands: { put: { input: Row, decide: (_state, input) => [{ type: 'put', data: input }] } },
+  invariants: { notNegative: (state, changed) => changed.every(({ key }) => (state.rows.get(key)?.n ?? 0) >= 0) },
+});

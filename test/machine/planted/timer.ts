@@ -1,0 +1,21 @@
+import { machine, table, Type } from 'cellwright';
+
+const Row = Type.Object({ id: Type.String(), n: Type.Number(), text: Type.String() });
+
+/** Planted: a timer. */
+export default machine({
+  name: 'planted',
+  version: 1,
+  tables: { rows: table(Row, { key: 'id' }) },
+  events: {
+    put: {
+      data: Row,
+      evolve: (state, row) => {
+        setTimeout(() => undefined, 1);
+        state.rows.upsert(row);
+      },
+    },
+  },
+  commands: { put: { input: Row, decide: (_state, input) => [{ type: 'put', data: input }] } },
+  invariants: { notNegative: (state, changed) => changed.every(({ key }) => (state.rows.get(key)?.n ?? 0) >= 0) },
+});
