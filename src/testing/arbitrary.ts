@@ -165,7 +165,7 @@ function integerOf(schema: PlainObject): fc.Arbitrary<unknown> {
   return fc
     .oneof(
       { weight: 6, arbitrary: fc.integer({ min: near, max: Math.min(max, near + 10) }) },
-      { weight: 1, arbitrary: fc.maxSafeInteger().map((any) => Math.min(max, Math.max(min, any))) },
+      { weight: 1, arbitrary: fc.maxSafeInteger().map((far) => Math.min(max, Math.max(min, far))) },
       { weight: 1, arbitrary: fc.constantFrom(min, max) },
     )
     .map((units) => units * step);
@@ -174,10 +174,10 @@ function integerOf(schema: PlainObject): fc.Arbitrary<unknown> {
 function numberOf(schema: PlainObject): fc.Arbitrary<unknown> {
   const min = whole(schema['minimum'], whole(schema['exclusiveMinimum'], -Number.MAX_VALUE));
   const max = whole(schema['maximum'], whole(schema['exclusiveMaximum'], Number.MAX_VALUE));
-  const any = fc.double({ min, max, noNaN: true, noDefaultInfinity: true });
+  const wide = fc.double({ min, max, noNaN: true, noDefaultInfinity: true });
   return fc.oneof(
     { weight: 3, arbitrary: fc.integer({ min: -3, max: 10 }).map((near) => Math.min(max, Math.max(min, near))) },
-    { weight: 1, arbitrary: any },
+    { weight: 1, arbitrary: wide },
   );
 }
 
