@@ -5,26 +5,27 @@ import type { Fault } from '../../kernel/fault.ts';
 import type { CellBoot } from '../../protocol/boot.ts';
 import type { CellDesired } from '../../protocol/desired.ts';
 import { errorTable, fault } from '../../protocol/errors.ts';
-import { isTenantName } from '../../protocol/names.ts';
 import { asFault, problemOf } from '../../protocol/problem.ts';
 import type { Condition } from '../../protocol/resources.ts';
 import { RoutingFrameSchema, SignedSchema, type RoutingFrame, type Signed } from '../../protocol/routing.ts';
 import type { CellStatus } from '../../protocol/status.ts';
-import type { Machine } from '../../machine/decide/machine.ts';
-import { openRuntime, type Runtime } from '../../machine/serve/runtime.ts';
+import { openVerified, type Verified } from '../../machine/serve/verified.ts';
 import type { Following, pushStatus, StreamEvent } from '../../follow/follow.ts';
 import type { Life, Stoppable } from '../../process/life.ts';
 import { openVerifier, type Verifier } from '../../trust/signature.ts';
 import { readTokenFile } from '../../trust/token.ts';
 import type { Closed, GateView } from '../decide/gate.ts';
-import { ownershipInstance, ownershipMachine } from '../decide/ownership.ts';
+import { ownershipInstance } from '../decide/ownership.ts';
 import { isAhead, isGap } from '../decide/position.ts';
 import { KeptDesired } from './desired.ts';
 import { openDoor, type Application, type Door } from './door.ts';
 import { InFlight } from './in-flight.ts';
 import { loadMachine } from '../../machine/serve/load-machine.ts';
 import { machineApplication } from './machine-application.ts';
+import { machineStatus, statesCondition } from './machine-status.ts';
+import { machineOf, replicaSource } from './machines.ts';
 import { Ownership } from './ownership.ts';
+import { ReleaseDesk } from './release-desk.ts';
 import { workloadApplication } from './workload-application.ts';
 import { startWorkload, type RunningWorkload } from './workload.ts';
 
@@ -57,7 +58,8 @@ class Cell implements Stoppable {
 
   #closed: Closed | undefined = { code: 'cell-not-ready', why: 'It waits for its desired state.' };
   #problem: Fault | undefined;
-  #runtime: Runtime | undefined;
+  #opened: Verified | undefined;
+  #desk: ReleaseDesk | undefined;
   #ownership: Ownership | undefined;
   readonly #inFlight = new InFlight();
   #application: Application | undefined;
@@ -109,7 +111,8 @@ class Cell implements Stoppable {
     await Promise.all([this.#door?.close(), this.#activation]);
     this.#application?.close();
     await this.#workload?.stop();
-    await this.#runtime?.close();
+    this.#desk?.stop();
+    await this.#opened?.close();
   }
 
   #view(): GateView {
@@ -133,16 +136,23 @@ class Cell implements Stoppable {
     const { spec } = desired.blueprint;
     const { folder, name } = this.#boot;
     // Before the log: records of a machine that cannot be loaded could not be proven.
-    const machine = 'machine' in spec ? await loadMachine(spec.machine) : undefined;
-    const runtime = await openRuntime({
+    const source = 'machine' in spec ? spec.machine : undefined;
+    const machine = source === undefined ? undefined : await loadMachine(source);
+    const verified = await openVerified({
       folder,
       owner: `${this.#boot.fleet}/${name}`,
       mustExist: this.#boot.logExpected,
       machineFor: (instance) => machineOf(instance, machine),
       nowMs: () => Date.now(),
       onStopped: (reason) => this.#life.fail(reason, 'backoff'),
+      onNotice: (message, instance) => this.#life.log.warn({ instance }, message),
+      replica: source?.verify === true ? replicaSource(source) : undefined,
+      onQuarantine: () => this.#quarantineChanged(),
+      onProblem: (message, cause) => this.#life.log.error({ err: cause }, message),
     });
-    this.#runtime = runtime;
+    this.#opened = verified;
+    const { runtime, quarantine } = verified;
+    this.#desk = new ReleaseDesk(quarantine, (instance) => verified.prove(instance), this.#life.log);
     this.#ownership = await Ownership.open(runtime, name, (tenant) => this.#inFlight.end(tenant));
     this.#life.log.info({ ...runtime.recovered, tenants: this.#ownership.standings.owned }, 'the log is proven');
     if (this.#stopping) return;
@@ -168,6 +178,13 @@ class Cell implements Stoppable {
     this.#application = machineApplication(machine, runtime);
     this.#closed = undefined;
     this.#settleServing();
+  }
+
+  /** Without its ownership a cell knows nobody's owner, so it serves nobody. */
+  #quarantineChanged(): void {
+    const refusal = this.#opened?.quarantine.refusal(ownershipInstance);
+    if (refusal !== undefined && this.#problem === undefined) this.#settleRefusing(refusal);
+    this.#status?.changed();
   }
 
   #settleServing(): void {
@@ -267,9 +284,19 @@ class Cell implements Stoppable {
       state: refusing ? 'refusing' : serving ? 'serving' : 'starting',
       blueprintVersion: this.#desired.running?.blueprint.version ?? 0,
       tenants: this.#ownership?.standings.owned ?? 0,
-      conditions: [this.#desired.condition(), this.#logCondition(), ...this.#workloadConditions()],
+      conditions: [
+        this.#desired.condition(),
+        this.#logCondition(),
+        ...this.#machineConditions(),
+        ...this.#workloadConditions(),
+      ],
       ...(this.#problem === undefined ? {} : { problem: problemOf(this.#problem) }),
+      ...(this.#opened === undefined ? {} : { machine: machineStatus(this.#opened) }),
     };
+  }
+
+  #machineConditions(): readonly Condition[] {
+    return this.#opened === undefined ? [] : [statesCondition(this.#opened)];
   }
 
   #logCondition(): Condition {
@@ -291,9 +318,4 @@ class Cell implements Stoppable {
     }
     return [{ type, status: 'False', reason: 'Down', message: this.#workloadDown }];
   }
-}
-
-function machineOf(instance: string, machine: Machine | undefined): Machine | undefined {
-  if (instance === ownershipInstance) return ownershipMachine;
-  return isTenantName(instance) ? machine : undefined;
 }

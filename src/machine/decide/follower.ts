@@ -18,7 +18,11 @@ import { canonical, messageOf } from './value.ts';
 /** How much of an input or an event evidence shows, in UTF-16 code units of its JSON. */
 export const shownUnitsMax = 64 * 1024;
 
-/** One record of so many is rehearsed, and the first of each instance that the replica takes up. */
+/**
+ * Records of one batch up to which all are rehearsed: the replica keeps up easily. Of larger batches one of so many is,
+ * and the first of each instance that it takes up.
+ */
+const thoroughRecordsMax = 64;
 const rehearsedOneOf = 4;
 
 /** What the follower has to say of an instance. */
@@ -40,6 +44,7 @@ export class Follower {
   readonly #held = new Map<string, Held>();
   #reading: { readonly instance: string; readonly reader: StateReader; problem: string | undefined } | undefined;
   #verified = 0;
+  #thorough = true;
 
   constructor(machineFor: (instance: string) => Machine | undefined) {
     this.#machineFor = machineFor;
@@ -60,6 +65,7 @@ export class Follower {
       if (list === undefined) byInstance.set(record.instance, [record]);
       else list.push(record);
     }
+    this.#thorough = records.length <= thoroughRecordsMax;
     const news: FollowerNews[] = [];
     for (const [instance, own] of [...byInstance].reverse()) {
       for (const record of own) {
@@ -154,7 +160,8 @@ export class Follower {
       return undefined;
     }
     try {
-      if ((held.fresh || isRehearsed(position)) && !held.instance.needsUpgrade) held.instance.rehearse(record);
+      const rehearsed = this.#thorough || held.fresh || isRehearsed(position);
+      if (rehearsed && !held.instance.needsUpgrade) held.instance.rehearse(record);
       held.fresh = false;
       held.instance.replay(record);
       this.#verified += 1;

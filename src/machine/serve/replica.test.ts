@@ -1,4 +1,4 @@
-import { setImmediate as immediately } from 'node:timers/promises';
+import { setTimeout as pause } from 'node:timers/promises';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -36,9 +36,16 @@ export default machine({
   return file;
 }
 
-/** Waits for a condition that the other thread brings about; the test's own time limit ends it otherwise. */
+const waitMsMax = 30_000;
+const lookEveryMs = 5;
+
+/** Waits for a condition that the other thread brings about. */
 async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await immediately();
+  const deadlineMs = performance.now() + waitMsMax;
+  while (!holds()) {
+    ok(performance.now() < deadlineMs, `it does not come about within ${waitMsMax} ms: ${holds.toString()}`);
+    await pause(lookEveryMs);
+  }
 }
 
 class Serving {
