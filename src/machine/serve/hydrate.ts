@@ -1,6 +1,8 @@
 import { Fault } from '../../kernel/fault.ts';
+import { fault } from '../../protocol/errors.ts';
 import type { DirectoryEntry } from '../decide/directory.ts';
 import type { DriftEvidence, Standing } from '../decide/drift.ts';
+import { isErasure } from '../decide/erasure.ts';
 import type { Instance } from '../decide/instance.ts';
 import { Instance as EmptyInstance } from '../decide/instance.ts';
 import type { Machine } from '../decide/machine.ts';
@@ -115,6 +117,9 @@ async function replayAfter(sources: HydrationSources, instance: Instance, base: 
   let previous = base;
   for (let i = 0; i < positions.length; i += replayRecords) {
     for (const record of await readRecords(sources, positions.slice(i, i + replayRecords))) {
+      if (isErasure(record.payload)) {
+        throw fault('history-erased', `What the log said of ${entry.instance} was erased`, { field: entry.instance });
+      }
       if (record.instance !== entry.instance || record.previous !== previous) {
         const reason = `Record ${record.position} of ${record.instance} does not follow record ${previous} of ${entry.instance}`;
         throw new Parted(evidenceOf(record, standing(instance), reason));

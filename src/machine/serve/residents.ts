@@ -5,6 +5,7 @@ import { fault } from '../../protocol/errors.ts';
 import { asFault } from '../../protocol/problem.ts';
 import { Directory, type NextTimer } from '../decide/directory.ts';
 import type { DriftEvidence, Quarantine } from '../decide/drift.ts';
+import { isErasure } from '../decide/erasure.ts';
 import { Instance } from '../decide/instance.ts';
 import type { Machine } from '../decide/machine.ts';
 import { mismatchOf } from '../decide/mismatch.ts';
@@ -92,7 +93,8 @@ export class Residents {
   followTail(record: PlacedRecord): void {
     this.#machineOf(record.instance, record.machine, record.machineVersion, record.position);
     const misfit = this.#directory.misfit(record, emptyHash);
-    if (misfit !== undefined) throw new DirectoryMisfit(misfit);
+    // What an instance's records said before its erasure is not there any more, so nothing leads up to it.
+    if (misfit !== undefined && !isErasure(record.payload)) throw new DirectoryMisfit(misfit);
     this.#followed(record, 'unknown');
   }
 
@@ -103,6 +105,10 @@ export class Residents {
     const misfit = this.#directory.misfit(record, emptyHash);
     const isFirst = this.#directory.get(name) === undefined;
     this.#followed(record, 'unknown');
+    if (isErasure(record.payload)) {
+      this.discard(name);
+      return;
+    }
     if (this.#options.quarantine.has(name)) return;
     if (misfit !== undefined) {
       this.quarantine(name, evidenceOf(record, undefined, misfit));

@@ -15,6 +15,7 @@ import {
 import type { NextTimer } from '../decide/directory.ts';
 import { MemoryQuarantine, type DriftEvidence, type Quarantine } from '../decide/drift.ts';
 import type { Message } from '../decide/effects.ts';
+import { erasureRecord } from '../decide/erasure.ts';
 import type { FeedRecord } from '../decide/feed.ts';
 import type { CommandAnswer, CommandRequest, Decision, Instance } from '../decide/instance.ts';
 import { InvariantCounts } from '../decide/invariants.ts';
@@ -110,6 +111,11 @@ export interface Runtime {
   ): Promise<readonly Message[]>;
   /** Takes a message out of the outbox; a message that is not there was taken out before. */
   messageDelivered(instance: InstanceName, id: string): Promise<CommandAnswer>;
+  /**
+   * Erases an instance: its last record says so, what all before it said leaves log and snapshots, and whoever asks for
+   * it gets `history-erased` for ever. Resolves when no byte of it is left; after a crash meanwhile, call it again.
+   */
+  erase(instance: InstanceName): Promise<void>;
   /** Instances that have at least one durable record. */
   instances(): readonly InstanceName[];
   /** Durable records of an instance with events after `afterSeq`, oldest first, at most `limit`. */
@@ -292,6 +298,24 @@ class HostRuntime implements Runtime {
     const read = (hosted: Hosted): Promise<readonly Message[]> =>
       this.#observed(hosted.position, [...hosted.instance.messages(options)], 'log-stopped', raise);
     return this.#with(instance, 'read', read, raise);
+  }
+
+  async erase(name: InstanceName): Promise<void> {
+    const mark = (hosted: Hosted): Promise<void> => {
+      const { machine, seq, stateHash, keysHash } = hosted.instance;
+      const of = { instance: name, machine: machine.name, machineVersion: machine.version, now: this.#now() };
+      this.#append(hosted, erasureRecord({ ...of, seq, stateHash, keysHash }));
+      this.#residents.discard(name);
+      return this.#observed(hosted.position, undefined, 'outcome-unknown', raise);
+    };
+    try {
+      await this.#with(name, 'write', mark, raise);
+    } catch (thrown) {
+      // It is recorded already, and perhaps not worked off.
+      if (!(thrown instanceof Fault && thrown.code === 'history-erased')) throw thrown;
+    }
+    await this.#store.erase(name);
+    await this.#log?.erase();
   }
 
   instances(): readonly InstanceName[] {

@@ -131,6 +131,7 @@ export class StateFile {
   readonly #hash = new SetHash();
   #entries = 0;
   #inTransaction = false;
+  #truncates = false;
 
   /** Opens the file; anew and empty unless `keep`, which says that its directory was read and is whole. */
   constructor({ folder, owner }: StatePlace, keep: boolean) {
@@ -140,7 +141,7 @@ export class StateFile {
     const database = new DatabaseSync(file);
     this.#database = database;
     database.exec(`PRAGMA page_size = 16384; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;
-      PRAGMA synchronous = NORMAL;
+      PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;
       CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS directory (instance TEXT PRIMARY KEY, entry TEXT NOT NULL) STRICT, WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS snapshot (instance TEXT, position INTEGER, parts INTEGER NOT NULL, digest TEXT NOT NULL,
@@ -201,6 +202,8 @@ export class StateFile {
     this.#putMeta.run('checkpoint', encodeCheckpoint(this.#owner, said));
     this.#database.exec('COMMIT');
     this.#inTransaction = false;
+    if (this.#truncates) this.#database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    this.#truncates = false;
   }
 
   /** Stores one part of a snapshot, which does not count before `snapshot`. */
@@ -235,6 +238,16 @@ export class StateFile {
   drop(instance: string, position: number): void {
     this.#dropSnapshot.run(instance, position);
     this.#dropParts.run(instance, position);
+  }
+
+  /** Forgets every snapshot of an instance, so that no byte of them is left in the file or beside it. */
+  erase(instance: string): void {
+    for (const { position } of this.#snapshots.all(instance)) {
+      if (typeof position === 'number') this.drop(instance, position);
+    }
+    // The write-ahead log still has them, unless a checkpoint under way holds it open; then the next one truncates it.
+    if (!this.#inTransaction) this.#database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    else this.#truncates = true;
   }
 
   close(): void {

@@ -20,6 +20,7 @@ export type ToStateWorker =
   | { readonly type: 'snapshots'; readonly instance: string }
   | { readonly type: 'part'; readonly instance: string; readonly position: number; readonly number: number }
   | { readonly type: 'drop'; readonly instance: string; readonly position: number }
+  | { readonly type: 'erase'; readonly instance: string }
   | { readonly type: 'close' };
 
 export type FromStateWorker =

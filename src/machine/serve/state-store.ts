@@ -31,6 +31,8 @@ export interface StateStore {
   /** Undefined if it is not there as it was given. */
   part(instance: string, position: number, number: number): Promise<string | undefined>;
   drop(instance: string, position: number): Promise<void>;
+  /** Forgets all snapshots of an instance, and leaves no byte of them. */
+  erase(instance: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -52,6 +54,7 @@ export const noStateStore: StateStore = {
   snapshots: async () => [],
   part: async () => undefined,
   drop: async () => {},
+  erase: async () => {},
   close: async () => {},
 };
 
@@ -117,6 +120,10 @@ class StateThread implements StateStore {
 
   async drop(instance: string, position: number): Promise<void> {
     await this.#ask({ type: 'drop', instance, position }, 'done');
+  }
+
+  async erase(instance: string): Promise<void> {
+    await this.#ask({ type: 'erase', instance }, 'done');
   }
 
   async close(): Promise<void> {

@@ -67,6 +67,9 @@ function answer(message: ToStateWorker): FromStateWorker {
     case 'drop':
       opened().drop(message.instance, message.position);
       return done;
+    case 'erase':
+      opened().erase(message.instance);
+      return done;
     case 'close':
       load?.close();
       file?.close();
