@@ -70,6 +70,37 @@ test('a version that draws otherwise differs at every draw', () => {
   assert.equal(differences[0]?.recorded.kind, 'accepted');
 });
 
+test('a field that was renamed alone is no difference: what was recorded is compared in its present form', () => {
+  const renamed = (version: number, name: 'by' | 'amount', more: object = {}): Machine =>
+    machine({
+      name: 'counter',
+      version,
+      tables: { counts: table(Type.Object({ id: Type.String(), count: Type.Integer() }), { key: 'id' }) },
+      events: {
+        counted: {
+          data: Type.Record(Type.String(), Type.Integer()),
+          evolve: (state, data) => state.counts.upsert({ id: 'all', count: data[name] ?? 0 }),
+          ...more,
+        },
+      },
+      commands: {
+        count: {
+          input: Type.Object({ by: Type.Integer() }),
+          decide: (_, { by }) => [{ type: 'counted', data: { [name]: by } }],
+        },
+      },
+    });
+  const instance = new Instance('acme', renamed(1, 'by'));
+  const { record } = instance.execute({ command: 'count', input: { by: 3 } }, 1_000);
+  assert.ok(record !== undefined);
+  const history = [decodeRecord(1, encodeRecord(1, 0, record))];
+  const upcast = { upcast: { 1: ({ by }: Readonly<Record<string, unknown>>) => ({ amount: by }) } };
+  for (const mode of ['isolated', 'cumulative'] as const) {
+    assert.deepEqual(compared(history, renamed(2, 'amount', upcast), mode).differences, []);
+    assert.equal(compared(history, renamed(2, 'amount'), mode).totals.events, 1);
+  }
+});
+
 test('values that are listed are cut where they would be too long', () => {
   const long = machine({
     name: 'long',

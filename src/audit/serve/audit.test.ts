@@ -376,6 +376,20 @@ test('what state.db holds is compared with the log; what is wrong there is told 
   assert.equal(changed.cache.problemsTotal, whole.cache.snapshots);
   assert.match(changed.cache.problems[0] ?? '', /The snapshot of acme at record \d+ cannot be read/);
 
+  const other = newFolder();
+  const others = await open(other, shop(), { snapshotRecordsMin: 4, checkpointRecords: 8 });
+  for (let i = 0; i < 40; i++) {
+    await others.execute({ instance: 'acme', command: 'change', input: { item: `i-${i % 3}`, by: 2 } });
+  }
+  await others.close();
+  copyFileSync(join(other, 'state.db'), join(folder, 'state.db'));
+  const swapped = verify(folder);
+  assert.equal(swapped.proven, true);
+  assert.equal(swapped.cache.proven, 0);
+  assert.equal(swapped.cache.problemsTotal, swapped.cache.snapshots + 1);
+  assert.match(swapped.cache.problems[0] ?? '', /is state c2:[0-9a-f]+, and the record says c2:/);
+  assert.match(swapped.cache.problems.at(-1) ?? '', /The directory says otherwise of acme than record 40/);
+
   writeFileSync(join(folder, 'state.db'), 'nothing that SQLite ever wrote');
   const unreadable = verify(folder);
   assert.equal(unreadable.proven, true);
@@ -481,6 +495,13 @@ test('damage before what is looked at refuses it, damage behind it is told', () 
   const early = stateAt({ ...look, at: { seq: 4 } });
   assert.equal(early.result.seq, 4);
   assert.deepEqual(kinds(early.warnings), ['payload-changed']);
+  // What is wrong with another tenant's record may be wrong with the log as a whole.
+  const chained = edited('UPDATE record SET head = replace(head, \'"zeta"\', \'"beta"\') WHERE position = 5');
+  assert.throws(
+    () => stateAt({ folder: chained, machine: shop(), instance: 'acme', at: { seq: 5 } }),
+    (error) => error instanceof Fault && error.code === 'log-damaged' && /The chain breaks/.test(error.message),
+  );
+  assert.equal(stateAt({ folder: chained, machine: shop(), instance: 'acme', at: { seq: 2 } }).result.seq, 2);
   assert.throws(
     () => stateAt({ folder: erased('acme'), machine: shop(), instance: 'acme', at: { seq: 5 } }),
     (error) => error instanceof Fault && error.code === 'history-erased' && /record 1 of acme/.test(error.message),
