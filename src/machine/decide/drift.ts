@@ -73,6 +73,8 @@ export interface Quarantine {
   refusal?(instance: string): Fault | undefined;
   /** While an operator has it proven again: only what was recorded before this position is beyond doubt. */
   trustedBefore?(instance: string): number | undefined;
+  /** Forgets an instance that is erased, and what evidence tells of it. */
+  erase?(instance: string): void;
   /** Must not throw. Whoever adds stops serving the instance at once. */
   add(instance: string, evidence: DriftEvidence): void;
 }

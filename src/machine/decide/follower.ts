@@ -1,5 +1,6 @@
 import { compareStates, type Shown } from './compare.ts';
 import type { DriftEvidence, DriftRecord, DriftStates, Standing } from './drift.ts';
+import { isErasure } from './erasure.ts';
 import type { FeedRecord } from './feed.ts';
 import { Instance } from './instance.ts';
 import type { Machine } from './machine.ts';
@@ -152,6 +153,10 @@ export class Follower {
     if (held === undefined || held.position !== previous) {
       this.#held.delete(name);
       return { type: 'astray', instance: name };
+    }
+    if (isErasure(payload)) {
+      this.#held.delete(name);
+      return undefined;
     }
     const record = decodeRecord(position, { head, payload });
     held.position = position;

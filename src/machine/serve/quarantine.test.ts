@@ -200,3 +200,20 @@ test('what is found while a release is tried refuses it, whatever the trial come
   strictEqual(quarantine.get('acme')?.releaseRefused?.reason, 'event 2 already');
   strictEqual(quarantine.trustedBefore('acme'), undefined);
 });
+
+test('of an instance that is erased no evidence is left', async () => {
+  using place = new Place();
+  const quarantine = place.open();
+  for (const instance of ['acme', 'not-acme']) {
+    quarantine.add(instance, evidence);
+    await quarantine.release(instance, () => Promise.resolve());
+    quarantine.add(instance, evidence);
+  }
+  quarantine.erase('acme');
+  strictEqual(quarantine.has('acme'), false);
+  const folder = quarantineFolderOf(place.folder);
+  const left = [...readdirSync(folder), ...readdirSync(join(folder, 'released'))].filter((name) =>
+    name.includes('acme'),
+  );
+  deepStrictEqual(left, ['not-acme.json', '1970-01-01T00-00-05.000Z-not-acme.json']);
+});

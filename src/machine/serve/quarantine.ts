@@ -37,6 +37,9 @@ export const releasedFilesMax = 100;
 const folderMode = 0o700;
 const fileMode = 0o600;
 
+/** Of `2026-11-21T17:00:00.000Z`, before the name of an instance. */
+const stampLength = 24;
+
 const evidenceFormat = 1;
 /** What is read back; the rest is for a person. */
 const KeptSchema = Type.Object({
@@ -177,6 +180,19 @@ export class QuarantineFolder implements Quarantine {
     rmSync(join(this.#folder, nameOf(instance) + requestEnding), { force: true });
     this.#options.onChange();
     return refused === undefined;
+  }
+
+  /** Takes away what evidence tells of an instance that is erased, that of ended quarantines included. */
+  erase(instance: string): void {
+    const ending = `-${nameOf(instance)}${evidenceEnding}`;
+    const released = join(this.#folder, releasedFolder);
+    if (existsSync(released)) {
+      // Names begin with an instant in ISO 8601, which is as long for every file.
+      const files = readdirSync(released).filter((file) => file.slice(stampLength) === ending);
+      for (const file of files) rmSync(join(released, file), { force: true });
+    }
+    rmSync(join(this.#folder, nameOf(instance) + evidenceEnding), { force: true });
+    if (this.#instances.delete(instance)) this.#options.onChange();
   }
 
   #putAway(instance: string): void {
