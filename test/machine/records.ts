@@ -1,7 +1,8 @@
-import { encodePayload, encodeRecord, type RecordText } from '../../src/machine/decide/record.ts';
+import { erasureRecord } from '../../src/machine/decide/erasure.ts';
+import { decodeHead, encodePayload, encodeRecord, type RecordText } from '../../src/machine/decide/record.ts';
 
 /** Instances of the records below. */
-const instances = 5;
+export const instances = 5;
 
 /** A record that its position alone determines, of a size between 200 units and 12,000, as `recordAt` of no other position. */
 export function recordAt(position: number): RecordText {
@@ -35,4 +36,11 @@ export function recordAt(position: number): RecordText {
 
 function hashAfter(instance: string, seq: number): string {
   return `c2:${instance.slice(-1).repeat(24)}${seq.toString(16).padStart(8, '0')}`;
+}
+
+/** The record at `position` that erases the instance of the record at `last`, its last one. */
+export function erasureAt(position: number, last: number): RecordText {
+  const { instance, machine, machineVersion, now, keysHash, seqBefore, hashes } = decodeHead(last, recordAt(last).head);
+  const at = { instance, machine, machineVersion, now: now + 1_000, keysHash };
+  return encodeRecord(position, last, erasureRecord({ ...at, seq: seqBefore + 1, stateHash: hashes[1] ?? '' }));
 }

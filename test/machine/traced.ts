@@ -115,7 +115,7 @@ function play(
       }
       seen.atSync('before sync of a folder');
       if (result === 0) disk.syncFolder(handle.path);
-      seen.atSync('after sync of a folder');
+      seen.atSync(`after ${result === 0 ? '' : 'a failed '}sync of a folder`);
       return;
     case 'rename':
     case 'renameat':

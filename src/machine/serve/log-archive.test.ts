@@ -14,9 +14,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { deepStrictEqual, ok, strictEqual, throws } from 'node:assert/strict';
 import { DatabaseSync } from 'node:sqlite';
-import { recordAt } from '../../../test/machine/records.ts';
-import { erasureRecord } from '../decide/erasure.ts';
-import { decodeHead, encodeRecord } from '../decide/record.ts';
+import { erasureAt, recordAt } from '../../../test/machine/records.ts';
 import type { Archived, Retention } from './log-archive.ts';
 import { createIfMissing, logFiles, type LogFiles, type StoredRecord } from './log-files.ts';
 import { LogProof, type ProofOptions, type ProvenEnd } from './log-proof.ts';
@@ -76,21 +74,8 @@ function archive(writer: LogWriter, upTo: number, retention: Retention = {}): Ar
 
 /** Appends the record that erases the instance of the record at a position; returns its own position. */
 function recordErasure(writer: LogWriter, lastOfInstance: number): number {
-  const { instance, machine, machineVersion, now, keysHash, seqBefore, hashes } = decodeHead(
-    lastOfInstance,
-    recordAt(lastOfInstance).head,
-  );
   const position = writer.last.position + 1;
-  const record = erasureRecord({
-    instance,
-    machine,
-    machineVersion,
-    now: now + 1_000,
-    keysHash,
-    seq: seqBefore + 1,
-    stateHash: hashes[1] ?? '',
-  });
-  const { head, payload } = encodeRecord(position, lastOfInstance, record);
+  const { head, payload } = erasureAt(position, lastOfInstance);
   writer.append([head], [payload]);
   return position;
 }

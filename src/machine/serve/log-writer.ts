@@ -4,7 +4,7 @@ import { assert } from '../../kernel/assert.ts';
 import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import { isErasure } from '../decide/erasure.ts';
-import { decodeHead } from '../decide/record.ts';
+import { decodeHead } from '../decide/head.ts';
 import { ArchiveReader, archiveSegment, removedUpTo, retain, type Archived, type Retention } from './log-archive.ts';
 import {
   asOpenFault,
@@ -24,7 +24,7 @@ import { baseOf, erasedOf, noteErasure, type Erased } from './log-meta.ts';
 import type { ProvenEnd } from './log-proof.ts';
 import { RecordReader } from './log-reader.ts';
 import { leaveFailure } from './log-recovery.ts';
-import { createMark, MarkWriter, type Mark } from './mark.ts';
+import { createMark, MarkWriter, syncFolder, type Mark } from './mark.ts';
 
 /** What `PRAGMA synchronous` answers when it is FULL. */
 const syncFull = 2;
@@ -83,6 +83,8 @@ export class LogWriter {
       }
       this.#database = database;
       this.#checkpoint('TRUNCATE');
+      // SQLite syncs the name of its write-ahead log too, but does not say if that fails.
+      syncFolder(files.folder);
       if (!proof.marked) createMark(files.mark, proof.last);
       this.#mark = new MarkWriter(files.mark, proof.counter);
       this.#mark.write(proof.last);
