@@ -125,10 +125,10 @@ async function measureReplay(): Promise<void> {
   say(
     'replay of a log, chain and every hash checked',
     replay.eventsPerSecond,
-    'events per second (one event a record)',
+    'events per second of a core (one event a record)',
   );
-  say('  of texts in memory', replay.textsPerSecond, 'events per second');
-  say('  of decoded records in memory', replay.decodedPerSecond, 'events per second');
+  say('  of texts in memory', replay.textsPerSecond, 'events per second of a core');
+  say('  of decoded records in memory', replay.decodedPerSecond, 'events per second of a core');
   figures['replayEventsPerSecond'] = Math.round(replay.eventsPerSecond);
   figures['replayTextsPerSecond'] = Math.round(replay.textsPerSecond);
   figures['replayDecodedPerSecond'] = Math.round(replay.decodedPerSecond);
@@ -153,7 +153,7 @@ async function measureEvents(): Promise<void> {
     );
     costs.set(rows, cost);
     const collected = `${(cost.collectingShare * 100).toFixed(0)} % collecting garbage, ${cost.fullCollections} times all of it`;
-    say(`event on ${rows.toLocaleString('en-US')} rows`, cost.nsPerEvent, `ns; ${collected}`);
+    say(`event on ${rows.toLocaleString('en-US')} rows`, cost.nsPerEvent, `ns of a core; ${collected}`);
     figures[`eventNs${power(rows)}`] = Math.round(cost.nsPerEvent);
     figures['bytesPerRow'] = Math.round(cost.bytesPerRow);
   }
