@@ -157,7 +157,7 @@ export const pureBuiltins: ReadonlySet<string> = new Set(
 
 /** Why a machine may not import another of Node's, and what to do. */
 export const refusedBuiltin =
-  'which is not for machines: they compute from state and input alone. Do that outside of the machine and pass the result as input';
+  'machines compute from state and input alone: do that outside of the machine and pass the result as input';
 
 /** Whether an import means a module of Node, of those given, that is not for machines. */
 export function isRefusedBuiltin(specifier: string, builtins: readonly string[]): boolean {

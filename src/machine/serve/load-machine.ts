@@ -32,7 +32,7 @@ function hookLoading(): void {
       const { parentURL } = context;
       if (parentURL === undefined || !machineModules.has(parentURL)) return next(specifier, context);
       if (isRefusedBuiltin(specifier, builtinModules)) {
-        throw new Error(`${fileURLToPath(parentURL)} imports ${specifier}, ${refusedBuiltin}`);
+        throw new Error(`${fileURLToPath(parentURL)} imports ${specifier}, but ${refusedBuiltin}`);
       }
       const resolved = next(specifier, context);
       if (resolved.url.startsWith('file:') && !resolved.url.startsWith(ownFolder)) machineModules.add(resolved.url);
