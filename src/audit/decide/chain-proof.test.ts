@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { erasureRecord } from '../../machine/decide/erasure.ts';
 import { encodePayload, encodeRecord, type LogRecord } from '../../machine/decide/record.ts';
 import { ChainProof, type MarkedEnd, type StoredRow } from './chain-proof.ts';
@@ -30,7 +30,7 @@ interface Lie {
   readonly now?: number;
 }
 
-function written(plans: readonly Plan[], lie: Lie | undefined = undefined): { rows: StoredRow[]; mark: MarkedEnd } {
+function written(plans: readonly Plan[], lie?: Lie): { rows: StoredRow[]; mark: MarkedEnd } {
   const last = new Map<string, { position: number; seq: number; hash: string }>();
   let { chain } = start;
   const rows = plans.map(({ instance, events, batchEnds }, i): StoredRow => {
