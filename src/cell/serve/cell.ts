@@ -291,12 +291,18 @@ class Cell implements Stoppable {
         ...this.#workloadConditions(),
       ],
       ...(this.#problem === undefined ? {} : { problem: problemOf(this.#problem) }),
-      ...(this.#opened === undefined ? {} : { machine: machineStatus(this.#opened) }),
+      ...(this.#machine === undefined ? {} : { machine: machineStatus(this.#machine) }),
     };
   }
 
   #machineConditions(): readonly Condition[] {
-    return this.#opened === undefined ? [] : [statesCondition(this.#opened)];
+    return this.#machine === undefined ? [] : [statesCondition(this.#machine)];
+  }
+
+  /** What is told of tenants' states; of a workload nothing is known. */
+  get #machine(): Verified | undefined {
+    const { spec } = this.#desired.running?.blueprint ?? {};
+    return spec !== undefined && 'machine' in spec ? this.#opened : undefined;
   }
 
   #logCondition(): Condition {
