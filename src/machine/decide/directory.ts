@@ -2,7 +2,7 @@ import { Type, type Static } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { SetHash } from '../../kernel/hash.ts';
 import { entryHashText, type DirectoryGuard, type EntryText } from './guard.ts';
-import type { PlacedRecord } from './record.ts';
+import type { LogRecord, PlacedRecord } from './record.ts';
 
 /**
  * All instances of a log, resident or not: where the last record of each is and what the state was after it. It says
@@ -32,10 +32,7 @@ export interface DirectoryEntry {
 }
 
 /** What a record says of its instance, as far as the directory keeps it. */
-export type Followed = Pick<
-  DirectoryEntry,
-  'machine' | 'machineVersion' | 'position' | 'seq' | 'stateHash' | 'keysHash' | 'nextTimer'
->;
+export type Followed = Pick<LogRecord, 'instance' | 'machine' | 'machineVersion' | 'seqBefore' | 'hashes' | 'keysHash'>;
 
 const Position = Type.Integer({ minimum: 0 });
 const EntrySchema = Type.Tuple([
@@ -168,23 +165,40 @@ export class Directory {
   }
 
   /** Notes a durable record of an instance. O(1). */
-  follow(instance: string, record: Followed): void {
+  follow(record: Followed, position: number, nextTimer: NextTimer): DirectoryEntry {
+    const { instance, machine, machineVersion, keysHash, hashes } = record;
+    const seq = record.seqBefore + hashes.length - 1;
+    const stateHash = hashes[hashes.length - 1] ?? '';
     const entry = this.#entries.get(instance);
     if (entry === undefined) {
-      const made: Entry = { instance, ...record, snapshot: 0, snapshotBefore: 0, tail: 1, stage: 'changed' };
+      const made: Entry = {
+        instance,
+        machine,
+        machineVersion,
+        position,
+        seq,
+        stateHash,
+        keysHash,
+        nextTimer,
+        snapshot: 0,
+        snapshotBefore: 0,
+        tail: 1,
+        stage: 'changed',
+      };
       this.#entries.set(instance, made);
       this.#changed.push(made);
-      return;
+      return made;
     }
     this.#touch(entry);
-    entry.machine = record.machine;
-    entry.machineVersion = record.machineVersion;
-    entry.position = record.position;
-    entry.seq = record.seq;
-    entry.stateHash = record.stateHash;
-    entry.keysHash = record.keysHash;
-    entry.nextTimer = record.nextTimer;
+    entry.machine = machine;
+    entry.machineVersion = machineVersion;
+    entry.position = position;
+    entry.seq = seq;
+    entry.stateHash = stateHash;
+    entry.keysHash = keysHash;
+    entry.nextTimer = nextTimer;
     entry.tail += 1;
+    return entry;
   }
 
   /**

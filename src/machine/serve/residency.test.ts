@@ -1,6 +1,6 @@
 import { test } from 'node:test';
 import { deepStrictEqual, ok, strictEqual } from 'node:assert/strict';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { orders } from '../../../examples/orders/machine.ts';
 import { SetHash } from '../../kernel/hash.ts';
 import type { DriftEvidence } from '../decide/drift.ts';
@@ -239,14 +239,14 @@ async function perform(runtime: Runtime, step: Step, number: number): Promise<un
     case 'place':
     case 'cancel': {
       const { tenant, id } = step;
-      const [command, input] =
+      const [command, input]: readonly [string, object] =
         step.do === 'add'
           ? ['addStock', { item: id, quantity: 2 }]
           : step.do === 'place'
             ? ['placeOrder', { id: `${id}-${number % 3}`, item: id, quantity: 1 }]
             : ['cancelOrder', { id: `${id}-${number % 3}` }];
       const key = step.key ? { idempotencyKey: `${step.do}-${id}-${number % 4}` } : {};
-      return shown(await runtime.execute({ instance: tenant, command: String(command), input, ...key }));
+      return shown(await runtime.execute({ instance: tenant, command, input, ...key }));
     }
     case 'read':
       return {
@@ -469,9 +469,9 @@ test('a large state is written out and read back in slices, and others are answe
   const second = await openOn(disk, {});
   let others = 0;
   const loaded = second.runtime.state('acme');
-  let done = false;
-  void loaded.then(() => (done = true));
-  while (!done) {
+  const progress = { done: false };
+  void loaded.then(() => (progress.done = true));
+  while (!progress.done) {
     await add(second.runtime, 'bolt', 'nut');
     others += 1;
   }

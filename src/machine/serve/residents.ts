@@ -95,7 +95,7 @@ export class Residents {
     const misfit = this.#directory.misfit(record, emptyHash);
     // What an instance's records said before its erasure is not there any more, so nothing leads up to it.
     if (misfit !== undefined && !isErasure(record.payload)) throw new DirectoryMisfit(misfit);
-    this.#followed(record, 'unknown');
+    this.#directory.follow(record, record.position, 'unknown');
   }
 
   /** Takes a record of a log that is read from its first: replays it as long as its instance is in memory. */
@@ -104,7 +104,7 @@ export class Residents {
     const machine = this.#machineOf(name, record.machine, record.machineVersion, position);
     const misfit = this.#directory.misfit(record, emptyHash);
     const isFirst = this.#directory.get(name) === undefined;
-    this.#followed(record, 'unknown');
+    this.#directory.follow(record, record.position, 'unknown');
     if (isErasure(record.payload)) {
       this.discard(name);
       return;
@@ -185,11 +185,11 @@ export class Residents {
 
   /** That record is durable. */
   followed(hosted: Hosted, record: LogRecord, position: number, nextTimer: NextTimer): void {
-    this.#followed({ ...record, position }, nextTimer);
+    const { tail } = this.#directory.follow(record, position, nextTimer);
     hosted.pending -= 1;
     if (this.#resident.get(hosted.name) === hosted) {
       this.#grow(hosted.measure());
-      this.#checkTail(hosted.name, hosted);
+      if (tail > this.#options.bounds.snapshotRecordsMin) this.#checkTail(hosted.name, hosted);
     } else if (hosted.pending === 0 && this.#leaving.get(hosted.name) === hosted) {
       this.#leaving.delete(hosted.name);
       this.#hydrateNext();
@@ -223,19 +223,6 @@ export class Residents {
   refuseAll(why: Fault): void {
     this.#queued.clear();
     for (const name of this.#waiting.keys()) this.#settle(name, why);
-  }
-
-  #followed(record: Omit<PlacedRecord, 'previous'>, nextTimer: NextTimer): void {
-    const { hashes, seqBefore, machine, machineVersion, position, keysHash } = record;
-    this.#directory.follow(record.instance, {
-      machine,
-      machineVersion,
-      position,
-      seq: seqBefore + hashes.length - 1,
-      stateHash: hashes[hashes.length - 1] ?? emptyHash,
-      keysHash,
-      nextTimer,
-    });
   }
 
   #host(instance: Instance, position: number): Hosted {

@@ -138,19 +138,8 @@ export class StateFile {
     const file = fileOf(folder);
     this.#owner = owner;
     if (!keep) for (const suffix of ['', '-wal', '-shm', '-journal']) rmSync(file + suffix, { force: true });
-    const database = new DatabaseSync(file);
+    const database = openDatabase(file);
     this.#database = database;
-    database.exec(`PRAGMA page_size = 16384; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;
-      PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;
-      CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-      CREATE TABLE IF NOT EXISTS directory (instance TEXT PRIMARY KEY, entry TEXT NOT NULL) STRICT, WITHOUT ROWID;
-      CREATE TABLE IF NOT EXISTS snapshot (instance TEXT, position INTEGER, parts INTEGER NOT NULL, digest TEXT NOT NULL,
-        PRIMARY KEY (instance, position)) STRICT, WITHOUT ROWID;
-      CREATE TABLE IF NOT EXISTS part (id INTEGER PRIMARY KEY, instance TEXT NOT NULL, position INTEGER NOT NULL,
-        number INTEGER NOT NULL, text TEXT NOT NULL, digest TEXT NOT NULL, UNIQUE (instance, position, number)) STRICT;
-      INSERT OR IGNORE INTO meta VALUES ('format', '${stateFormat}');
-      DELETE FROM part WHERE NOT EXISTS
-        (SELECT 1 FROM snapshot s WHERE s.instance = part.instance AND s.position = part.position);`);
     this.#entry = database.prepare('SELECT entry FROM directory WHERE instance = ?');
     this.#putEntry = database.prepare('INSERT OR REPLACE INTO directory VALUES (?, ?)');
     this.#putMeta = database.prepare('INSERT OR REPLACE INTO meta VALUES (?, ?)');
@@ -164,14 +153,16 @@ export class StateFile {
     this.#part = database.prepare('SELECT text, digest FROM part WHERE instance = ? AND position = ? AND number = ?');
     this.#dropParts = database.prepare('DELETE FROM part WHERE instance = ? AND position = ?');
     this.#dropSnapshot = database.prepare('DELETE FROM snapshot WHERE instance = ? AND position = ?');
-    this.#putMeta.run('owner', owner);
-    for (const { instance, entry } of database.prepare('SELECT instance, entry FROM directory').iterate()) {
-      this.#hash.add(entryHashText([String(instance), String(entry)]));
-      this.#entries += 1;
-    }
-    if (keep && !this.#isWhole()) {
+    try {
+      this.#putMeta.run('owner', owner);
+      for (const { instance, entry } of database.prepare('SELECT instance, entry FROM directory').iterate()) {
+        this.#hash.add(entryHashText([String(instance), String(entry)]));
+        this.#entries += 1;
+      }
+      if (keep && !this.#isWhole()) throw new Error(`${file} changed while it was being opened`);
+    } catch (thrown) {
       database.close();
-      throw new Error(`${file} changed while it was being opened`);
+      throw thrown;
     }
   }
 
@@ -253,6 +244,27 @@ export class StateFile {
   close(): void {
     assert(!this.#inTransaction, 'a checkpoint ends before its file is closed, or its entries would be lost');
     this.#database.close();
+  }
+}
+
+function openDatabase(file: string): DatabaseSync {
+  const database = new DatabaseSync(file);
+  try {
+    database.exec(`PRAGMA page_size = 16384; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;
+        PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;
+        CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS directory (instance TEXT PRIMARY KEY, entry TEXT NOT NULL) STRICT, WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS snapshot (instance TEXT, position INTEGER, parts INTEGER NOT NULL, digest TEXT NOT NULL,
+          PRIMARY KEY (instance, position)) STRICT, WITHOUT ROWID;
+        CREATE TABLE IF NOT EXISTS part (id INTEGER PRIMARY KEY, instance TEXT NOT NULL, position INTEGER NOT NULL,
+          number INTEGER NOT NULL, text TEXT NOT NULL, digest TEXT NOT NULL, UNIQUE (instance, position, number)) STRICT;
+        INSERT OR IGNORE INTO meta VALUES ('format', '${stateFormat}');
+        DELETE FROM part WHERE NOT EXISTS
+          (SELECT 1 FROM snapshot s WHERE s.instance = part.instance AND s.position = part.position);`);
+    return database;
+  } catch (thrown) {
+    database.close();
+    throw thrown;
   }
 }
 
