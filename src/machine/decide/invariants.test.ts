@@ -25,6 +25,10 @@ const levels = machine({
         effects.send({ topic: 'noted', body: note });
       },
     },
+    planned: {
+      data: Type.Array(Level),
+      evolve: (_, input, effects) => effects.schedule({ id: 'later', at: 5, command: 'setAll', input }),
+    },
     nothing: { data: Type.Object({}), evolve: () => undefined },
   },
   commands: {
@@ -36,6 +40,8 @@ const levels = machine({
         { type: 'set', data },
       ],
     },
+    setAll: { input: Type.Array(Level), decide: (_, all) => all.map((data) => ({ type: 'set' as const, data })) },
+    plan: { input: Type.Array(Level), decide: (_, all) => [{ type: 'planned', data: all }] },
     note: { input: Level, decide: (_, data) => [{ type: 'noted', data }] },
     nothing: { input: Type.Object({}), decide: () => [{ type: 'nothing', data: {} }] },
     refuse: { input: Type.Object({}), decide: (_, __, ctx) => ctx.refuse('no', 'on purpose') },
@@ -82,7 +88,24 @@ test('an invariant in shadow mode reports, once a command, and the command succe
   const reported = { context: { shadow: ['small'] }, broken: [{ name: 'small', shadow: true }], kind: 'accepted' };
   deepStrictEqual(run('setTwice', { id: 'b', n: 1 }), reported);
   // What is refused did nothing, so nothing is to be reported of it.
-  deepStrictEqual(run('set', { id: 'b', n: -1 }).broken, [{ name: 'notNegative', shadow: false }]);
+  const refused = [
+    { id: 'c', n: 1 },
+    { id: 'b', n: -1 },
+  ];
+  const broken = [{ name: 'notNegative', shadow: false }];
+  deepStrictEqual(run('setAll', refused), { context: {}, broken, kind: 'rejected' });
+  run('plan', refused);
+  const fired = instance.fireTimer(5);
+  deepStrictEqual([fired.record?.context, fired.broken], [{ timer: 'later' }, broken]);
+  if (fired.record !== undefined) replica.replay(fired.record);
+  run('plan', refused.slice(0, 1));
+  const shadowed = instance.fireTimer(6);
+  deepStrictEqual(
+    [shadowed.record?.context, shadowed.broken],
+    [{ timer: 'later', shadow: ['small'] }, [{ name: 'small', shadow: true }]],
+  );
+  if (shadowed.record !== undefined) replica.replay(shadowed.record);
+  deepStrictEqual([replica.stateHash, replica.seq], [instance.stateHash, instance.seq]);
 
   const other = openInMemory(levels);
   for (const holds of [

@@ -52,6 +52,10 @@ test('each number of a range comes as often as the others', () => {
   // Chi-squared with 5 degrees of freedom: 20.5 is exceeded once in a thousand seeds.
   const chi = counts.reduce((sum, count) => sum + (count - 10_000) ** 2 / 10_000, 0);
   ok(chi < 20.5, counts.join());
+  // Two thirds of what a draw can be: without rejection the lower half would come twice as often as the upper.
+  const range = Math.floor((2 ** 53 / 3) * 2);
+  const lower = Array.from({ length: 10_000 }, () => run.random.integer(0, range - 1)).filter((n) => n < range / 2);
+  ok(Math.abs(lower.length - 5_000) < 300, String(lower.length));
   const half = Array.from({ length: 10_000 }, () => run.random()).reduce((sum, each) => sum + each, 0) / 10_000;
   ok(Math.abs(half - 0.5) < 0.01, String(half));
 });

@@ -3,6 +3,7 @@ import { Compile } from 'typebox/compile';
 import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import { nearest } from '../../protocol/nearest.ts';
+import { AmbientUsed } from './handling.ts';
 import type { EventEntry, Outcome } from './record.ts';
 import { isPlainObject, isThenable, messageOf } from './value.ts';
 
@@ -101,7 +102,8 @@ export class HandlerFailed extends Error {
   override readonly name = 'HandlerFailed';
 
   constructor(who: string, thrown: unknown) {
-    super(`${who}: ${saidBy(thrown)}`, { cause: thrown });
+    // What is ambient says already whom it refused.
+    super(thrown instanceof AmbientUsed ? thrown.message : `${who}: ${saidBy(thrown)}`, { cause: thrown });
   }
 }
 
