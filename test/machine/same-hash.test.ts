@@ -15,7 +15,22 @@ const folder = mkdtempSync(join(tmpdir(), 'cellwright-same-hash-'));
 const written = join(folder, 'written');
 let expected: unknown;
 
-const notes = ['i', 'ı', 'İzmir', 'straße', 'zebra', 'ÅNGSTRÖM', 'Å', '東京', 'ёлка', 'ἀγορά', '🙂', '\u0000', 'é', 'e\u0301'];
+const notes = [
+  'i',
+  'ı',
+  'İzmir',
+  'straße',
+  'zebra',
+  'ÅNGSTRÖM',
+  'Å',
+  '東京',
+  'ёлка',
+  'ἀγορά',
+  '🙂',
+  '\u0000',
+  'é',
+  'e\u0301',
+];
 
 before(async () => {
   let nowMs = 1_700_000_000_000;

@@ -50,8 +50,9 @@ async function run(args: readonly string[], cwd: string) {
     nowMs: () => 0,
     interrupted: () => new AbortController().signal,
   };
-  const loadUp = () => Promise.reject(new Error('no fleet is needed'));
-  const code = await runProgram(args, { terminal, version: '0', loadUp });
+  const notNeeded = () => Promise.reject(new Error('no fleet is needed'));
+  const parts = { terminal, version: '0', loadUp: notNeeded, loadOwnMachines: notNeeded };
+  const code = await runProgram(args, parts);
   return { code, ...texts };
 }
 
