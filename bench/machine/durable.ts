@@ -14,6 +14,7 @@ export interface DurableSize {
   readonly rounds: number;
   readonly concurrencies: readonly number[];
   readonly rawBatches: readonly number[];
+  readonly rawPagesBytes: readonly number[];
 }
 
 export interface Durable {
@@ -28,7 +29,6 @@ export interface Durable {
 /** The latency at which throughput counts. */
 export const p99MaxMs = 10;
 
-const pageSizesBytes = [4_096, 8_192, 16_384];
 const rowsPerInserts = [1, 32];
 const emmettConcurrencies = [1, 2, 4, 8, 16, 32];
 const countMin = 200;
@@ -94,9 +94,14 @@ async function contendOurs(side: Side, size: DurableSize): Promise<Contender<num
   return { setting: best.setting, run: () => run(countOf(size, best.round.perSecond), best.setting) };
 }
 
-async function contendRaw(side: Side, folder: string, batches: readonly number[]): Promise<Contender<RawShape>> {
+async function contendRaw(
+  side: Side,
+  folder: string,
+  batches: readonly number[],
+  pagesBytes: readonly number[],
+): Promise<Contender<RawShape>> {
   const shapes = batches.flatMap((batch) =>
-    pageSizesBytes.flatMap((pageBytes) => rowsPerInserts.map((rowsPerInsert) => ({ batch, pageBytes, rowsPerInsert }))),
+    pagesBytes.flatMap((pageBytes) => rowsPerInserts.map((rowsPerInsert) => ({ batch, pageBytes, rowsPerInsert }))),
   );
   const run = (shape: RawShape): Promise<Round> =>
     side.ask<Round>({ do: 'round', file: join(folder, 'raw.db'), shape } satisfies RawAsk);
@@ -127,11 +132,13 @@ export async function measureDurable(folder: string, size: DurableSize, peers: P
     const rawSide = new Side(new URL('raw-side.ts', import.meta.url));
     sides.push(rawSide);
     await rawSide.ask({ do: 'load', log, recordsMax: 100_000 } satisfies RawAsk);
-    const rawUnbounded = await contendRaw(rawSide, folder, size.rawBatches);
-    const raw = await contendRaw(rawSide, folder, [
-      ...size.rawBatches.filter((batch) => batch < ours.setting),
-      ours.setting,
-    ]);
+    const rawUnbounded = await contendRaw(rawSide, folder, size.rawBatches, size.rawPagesBytes);
+    const raw = await contendRaw(
+      rawSide,
+      folder,
+      [...size.rawBatches.filter((batch) => batch < ours.setting), ours.setting],
+      size.rawPagesBytes,
+    );
 
     const emmett = new Map<string, Contender<number>>();
     const addEmmett = async (store: string, place: string): Promise<void> => {

@@ -64,11 +64,12 @@ function rounded(value: number): number {
 async function measureCommands(): Promise<void> {
   const size: DurableSize = {
     tenants: tiny ? 20 : 300,
-    warmUpCommands: tiny ? 800 : count > 0 ? count : 100_000,
+    warmUpCommands: tiny ? 400 : count > 0 ? count : 100_000,
     roundMs: tiny ? 20 : count > 0 ? 600 : 1_200,
     rounds: tiny ? 1 : count > 0 ? 3 : 5,
     concurrencies: tiny ? [32] : count > 0 ? [256, 512] : [64, 128, 256, 512, 1_024, 2_048],
     rawBatches: tiny ? [64] : count > 0 ? [256, 1_024] : [64, 128, 256, 512, 1_024, 4_096],
+    rawPagesBytes: tiny ? [16_384] : [4_096, 8_192, 16_384],
   };
   const peers = parts.has('emmett') ? installedPeers() : undefined;
   const { concurrency, ours, raw, rawUnbounded, emmett } = await measureDurable(folder, size, peers);
@@ -146,24 +147,29 @@ async function measureEvents(): Promise<void> {
       console.log(`10^7 rows are left out: less than ${memoryOf1e7Gib} GiB of memory is free.`);
       continue;
     }
-    const events = tiny ? 1_000 : short ? 200_000 : 1_000_000;
-    const cost = await inOwnProcess<EventCost>(
-      { do: 'events', rows, count: events },
-      rows > 1_000_000 ? 12_000 : 4_000,
-    );
+    const events = tiny ? 1_000 : short ? 200_000 : 500_000;
+    const heapMib = rows > 1_000_000 ? 14_000 : 4_000;
+    const cost = await inOwnProcess<EventCost>({ do: 'events', rows, count: events }, heapMib);
     costs.set(rows, cost);
-    const collected = `${(cost.collectingShare * 100).toFixed(0)} % collecting garbage, ${cost.fullCollections} times all of it`;
-    say(`event on ${rows.toLocaleString('en-US')} rows`, cost.nsPerEvent, `ns of a core; ${collected}`);
-    figures[`eventNs${power(rows)}`] = Math.round(cost.nsPerEvent);
-    figures['bytesPerRow'] = Math.round(cost.bytesPerRow);
+    for (const [kind, { nsPerEvent, collectingShare, fullCollections }] of Object.entries(cost)) {
+      const collected = `${(collectingShare * 100).toFixed(0)} % collecting garbage, ${fullCollections} times all of it`;
+      const name = `event on ${rows.toLocaleString('en-US')} rows, ${kind === 'listed' ? 'kept in order' : 'read by key only'}`;
+      say(name, nsPerEvent, `ns of a core; ${collected}`);
+    }
+    figures[`eventNs${power(rows)}`] = Math.round(cost.listed.nsPerEvent);
+    figures[`eventNs${power(rows)}Unlisted`] = Math.round(cost.unlisted.nsPerEvent);
+    figures['bytesPerRow'] = Math.round(cost.listed.bytesPerRow);
+    figures['bytesPerRowUnlisted'] = Math.round(cost.unlisted.bytesPerRow);
   }
-  const small = costs.get(1_000)?.nsPerEvent ?? Number.NaN;
+  const small = costs.get(1_000);
   for (const rows of sizes.slice(1)) {
     const cost = costs.get(rows);
-    if (cost !== undefined) ratios[`eventCost${power(rows)}To1e3`] = rounded(cost.nsPerEvent / small);
+    if (cost === undefined || small === undefined) continue;
+    ratios[`eventCost${power(rows)}To1e3`] = rounded(cost.listed.nsPerEvent / small.listed.nsPerEvent);
+    ratios[`eventCost${power(rows)}To1e3Unlisted`] = rounded(cost.unlisted.nsPerEvent / small.unlisted.nsPerEvent);
   }
   const { bytesPerRow } = figures;
-  if (bytesPerRow !== undefined) say('memory of a row', bytesPerRow, 'bytes');
+  if (bytesPerRow !== undefined) say('memory of a row, kept in order', bytesPerRow, 'bytes');
 }
 
 async function measureMemory(): Promise<void> {

@@ -12,13 +12,19 @@ export type StateAsk =
   | { readonly do: 'tenants'; readonly tenants: number }
   | { readonly do: 'replay'; readonly folder: string; readonly owner: string };
 
-export interface EventCost {
+export interface Cost {
   /** Of a core. */
   readonly nsPerEvent: number;
   /** Collections of the whole heap while it was measured, and the share of time that any collection took. */
   readonly fullCollections: number;
   readonly collectingShare: number;
   readonly bytesPerRow: number;
+}
+export interface EventCost {
+  /** Tables that were scanned before, as they are where orders are listed, keep their rows in order from then on. */
+  readonly listed: Cost;
+  /** Tables that were only read by key. */
+  readonly unlisted: Cost;
 }
 export interface Replay {
   readonly records: number;
@@ -79,13 +85,27 @@ function randomBelow(seed: number): (bound: number) => number {
   };
 }
 
-/** One event: a command that cancels an order or places it again, at random among all rows. */
 async function measureEvents(rows: number, count: number): Promise<EventCost> {
   const before = bytesInUse();
   const perInstance = Math.min(rows, rowsPerInstanceMax);
   const instances: Instance[] = [];
   for (let i = 0; i < rows / perInstance; i++) instances.push(filled(`tenant-${i}`, perInstance));
-  const bytesPerRow = (bytesInUse() - before) / rows;
+  const bytesPerRow = (): number => (bytesInUse() - before) / rows;
+  const unlisted = { bytesPerRow: bytesPerRow(), ...(await costOf(instances, perInstance, count)) };
+  for (const instance of instances) {
+    instance.query('orders', { limit: 1 });
+    instance.query('stock', {});
+  }
+  const listed = { bytesPerRow: bytesPerRow(), ...(await costOf(instances, perInstance, count)) };
+  return { listed, unlisted };
+}
+
+/** One event: a command that cancels an order or places it again, at random among all rows. */
+async function costOf(
+  instances: readonly Instance[],
+  perInstance: number,
+  count: number,
+): Promise<Omit<Cost, 'bytesPerRow'>> {
   const items = Math.ceil(perInstance / ordersPerItem);
   const random = randomBelow(7);
   const run = (pairs: number): void => {
@@ -112,12 +132,7 @@ async function measureEvents(rows: number, count: number): Promise<EventCost> {
   // What was observed is told some turns of the event loop later.
   await new Promise((resolve) => setTimeout(resolve, 100));
   observer.disconnect();
-  return {
-    nsPerEvent: (elapsedMs / count) * 1e6,
-    fullCollections,
-    collectingShare: collectingMs / elapsedMs,
-    bytesPerRow,
-  };
+  return { nsPerEvent: (elapsedMs / count) * 1e6, fullCollections, collectingShare: collectingMs / elapsedMs };
 }
 
 /** `NODE_PERFORMANCE_GC_MAJOR`. */

@@ -36,6 +36,10 @@ export class Workload {
     this.#keyed = keyed;
   }
 
+  get tenants(): readonly string[] {
+    return Array.from({ length: this.#tenants }, (_, i) => `tenant-${i}`);
+  }
+
   /** The next `count` commands, made before anything is measured. */
   take(count: number): readonly Request[] {
     return Array.from({ length: count }, () => {
