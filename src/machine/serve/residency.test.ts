@@ -1,11 +1,13 @@
 import { test } from 'node:test';
 import { deepStrictEqual, ok, strictEqual } from 'node:assert/strict';
 import * as fc from 'fast-check';
+import { Type } from 'typebox';
 import { orders } from '../../../examples/orders/machine.ts';
 import { SetHash } from '../../kernel/hash.ts';
 import type { DriftEvidence } from '../decide/drift.ts';
 import { entryHashText, type EntryText } from '../decide/guard.ts';
 import type { CommandAnswer } from '../decide/instance.ts';
+import { machine, table } from '../decide/machine.ts';
 import { decodeHead } from '../decide/record.ts';
 import type { ResidencyBounds } from '../decide/residency.ts';
 import { chainOf, chainStart, digestOf, type StoredRecord, type WalkedRecord } from './log-files.ts';
@@ -479,4 +481,60 @@ test('a large state is written out and read back in slices, and others are answe
   ok(parts > 10, `${parts} parts`);
   ok(others >= parts / 8, `${others} others were answered while ${parts} parts were read`);
   await second.runtime.close();
+});
+
+const Note = Type.Object({ id: Type.String() });
+
+/** Sets a timer with each note; when it is due, the note is marked and a message sent. */
+const reminders = machine({
+  name: 'reminders',
+  version: 1,
+  tables: { notes: table(Note, { key: 'id' }) },
+  events: {
+    noted: {
+      data: Note,
+      evolve: (state, event, effects) => {
+        state.notes.insert(event);
+        effects.schedule({ id: `remind-${event.id}`, at: 5_000, command: 'remind', input: event });
+      },
+    },
+    reminded: {
+      data: Note,
+      evolve: (state, event, effects) => {
+        state.notes.delete(event.id);
+        effects.send({ topic: 'reminder', body: event });
+      },
+    },
+  },
+  commands: {
+    note: { input: Note, decide: (_, input) => [{ type: 'noted', data: input }] },
+    remind: { input: Note, decide: (_, input) => [{ type: 'reminded', data: input }] },
+  },
+});
+
+test('timers fire of instances in memory, of evicted ones, and of ones that only the log knows after a crash', async () => {
+  const disk = new Disk();
+  let nowMs = 1_000;
+  const more = { machineFor: () => reminders, nowMs: () => nowMs };
+  const first = await openOn(disk, { ...tiny, checkpointRecords: 3 }, more);
+  for (const instance of ['acme', 'bolt', 'coop', 'dyna']) {
+    await first.runtime.execute({ instance, command: 'note', input: { id: '1' } });
+  }
+  const crashed = await openOn(disk, tiny, more);
+  nowMs = 6_000;
+  for (const instance of ['acme', 'bolt', 'coop', 'dyna']) {
+    let sent = await crashed.runtime.messages(instance, { limit: 10 });
+    while (sent.length === 0) {
+      await turn();
+      sent = await crashed.runtime.messages(instance, { limit: 10 });
+    }
+    deepStrictEqual(
+      sent.map(({ topic, body }) => [topic, body]),
+      [['reminder', { id: '1' }]],
+    );
+    const delivered = await crashed.runtime.messageDelivered(instance, sent[0]?.id ?? '');
+    ok(delivered.kind === 'accepted' && delivered.events.length === 1);
+    deepStrictEqual(await crashed.runtime.messages(instance, { limit: 10 }), []);
+  }
+  await crashed.runtime.close();
 });
