@@ -392,7 +392,7 @@ describe('a cell', () => {
     assert.match(settled()?.problem?.detail ?? '', /export "notAMachine" was not made by machine\(\)/);
   });
 
-  test('whose log is damaged refuses its tenants with the evidence, and touches nothing', async () => {
+  test('with a damaged record refuses the tenant that it belongs to, with the evidence, and touches nothing else', async () => {
     await servesAcme();
     await count({ name: 'widget-to-damage', by: 2 });
     await cell?.stop();
@@ -404,11 +404,10 @@ describe('a cell', () => {
     bytes[at] = 'W'.charCodeAt(0);
     await writeFile(file, bytes);
     await start();
-    await until(() => settled()?.state === 'refusing');
-    assert.equal(settled()?.problem?.code, 'log-damaged');
+    await serving();
     const refused = await ask('/state');
-    assert.deepEqual([refused.status, refused.headers.get('cellwright-refusal')], [503, 'cell-damaged']);
-    assert.match(refused.json.detail ?? '', /log\.db/);
+    assert.deepEqual([refused.status, refused.json.code], [503, 'tenant-quarantined']);
+    assert.match(refused.json.detail ?? '', /quarantine\/acme\.json/);
     assert.ok((await readFile(file)).equals(bytes));
   });
 
