@@ -314,6 +314,7 @@ class HostRuntime implements Runtime {
       // It is recorded already, and perhaps not worked off.
       if (!(thrown instanceof Fault && thrown.code === 'history-erased')) throw thrown;
     }
+    this.#options.quarantine?.erase?.(name);
     await this.#store.erase(name);
     await this.#log?.erase();
   }
