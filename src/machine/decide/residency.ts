@@ -22,7 +22,7 @@ export interface ResidencyBounds {
 export const residencyBounds: ResidencyBounds = {
   residentBytesMax: 256 * 1024 * 1024,
   checkpointRecords: 16_384,
-  snapshotRecordsMin: 1_000,
+  snapshotRecordsMin: 256,
   hydrationsMax: 4,
   waitingMax: 16_384,
   waitingPerInstanceMax: 1_024,

@@ -16,7 +16,7 @@ import type { StateStore } from './state-store.ts';
 
 /** Positions that are asked for at once while walking back, and records while replaying: a few milliseconds each. */
 const walkRecords = 256;
-const replayRecords = 64;
+const replayRecords = 32;
 
 export interface HydrationSources {
   readonly entry: DirectoryEntry;
