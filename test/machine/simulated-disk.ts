@@ -8,7 +8,7 @@ import { dirname, join, relative } from 'node:path';
  * - what was written and not synced is there in part, sector by sector, in any order, or not at all;
  * - what a failed sync should have brought to the disk never gets there by a later one, because the page cache
  *   holds it to be clean from then on;
- * - names (made, renamed, removed) are there once their folder was synced, before that as far as any of them.
+ * - names (made, renamed, removed) are there once their folder was synced, before that up to some point.
  */
 
 const sectorBytes = 512;

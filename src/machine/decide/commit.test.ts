@@ -8,7 +8,7 @@ type Effect = CommitEffect<number, string>;
 test('no answer ever leaves before what it observed is durable, and in the end every answer leaves once', () => {
   const moves = fc.array(
     fc.constantFrom('append', 'append', 'observe', 'flush', 'durable', 'full', 'wanted', 'space', 'failed'),
-    { maxLength: 60 },
+    { maxLength: 60, size: 'max' },
   );
   fc.assert(
     fc.property(moves, fc.infiniteStream(fc.nat()), (inputs, picks) => {

@@ -125,7 +125,7 @@ async function liveAndDie(folder: string, clients: Clients, random: (below: numb
   const nth = 1 + random(upTo + 1);
   const inject = [`trace=${call}`, `inject=${call}:signal=KILL:when=${nth}`].flatMap((each) => ['-e', each]);
   const strace = ['strace', '-f', '-o', '/dev/null', ...inject];
-  const [program = '', ...given] = [...(point === undefined ? [] : strace), ...node, child, folder];
+  const [program, ...given] = [...(point === undefined ? [] : strace), ...node, child, folder];
   // A group of its own, so that whatever of it is left can be killed: strace survives who it traces for a moment.
   const process_ = spawn(program, given, { stdio: ['pipe', 'pipe', 'inherit'], detached: true });
   const closed = new Promise((resolve) => process_.once('close', resolve));
