@@ -151,7 +151,8 @@ function answer(message: ToWorker): FromWorker | undefined {
     }
     case 'write': {
       assert(phase.name === 'writing', 'only a served log is written');
-      const last = phase.writer.append(message.heads, message.payloads);
+      const { heads, payloads } = recordsIn(message.lines, message.count);
+      const last = phase.writer.append(heads, payloads);
       return last === undefined ? { type: 'full' } : { type: 'durable', last };
     }
     case 'probe':
@@ -178,4 +179,16 @@ function answer(message: ToWorker): FromWorker | undefined {
     default:
       return unreachable(message, 'unknown message to the log');
   }
+}
+
+function recordsIn(lines: string, count: number): { readonly heads: string[]; readonly payloads: string[] } {
+  const parts = lines.split('\n');
+  assert(parts.length === 2 * count + 1, 'heads and payloads are JSON, which has no line feed of its own');
+  const heads: string[] = [];
+  const payloads: string[] = [];
+  for (let i = 0; i < count; i++) {
+    heads.push(parts[2 * i] ?? '');
+    payloads.push(parts[2 * i + 1] ?? '');
+  }
+  return { heads, payloads };
 }

@@ -165,7 +165,9 @@ class LogThread implements Log {
   }
 
   write(heads: readonly string[], payloads: readonly string[]): void {
-    this.#post({ type: 'write', heads, payloads });
+    let lines = '';
+    for (let i = 0; i < heads.length; i++) lines += `${heads[i] ?? ''}\n${payloads[i] ?? ''}\n`;
+    this.#post({ type: 'write', count: heads.length, lines });
   }
 
   probe(): void {

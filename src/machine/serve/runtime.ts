@@ -3,15 +3,7 @@ import { assert, unreachable } from '../../kernel/assert.ts';
 import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import { asFault } from '../../protocol/problem.ts';
-import {
-  admits,
-  commitBounds,
-  commitState,
-  step,
-  type CommitEffect,
-  type CommitInput,
-  type CommitState,
-} from '../decide/commit.ts';
+import { admits, commitState, step, type CommitEffect, type CommitInput, type CommitState } from '../decide/commit.ts';
 import type { NextTimer } from '../decide/directory.ts';
 import { MemoryQuarantine, type DriftEvidence, type Quarantine } from '../decide/drift.ts';
 import type { Message } from '../decide/effects.ts';
@@ -32,6 +24,7 @@ import { openWithState, serveStore, type Recovered } from './opening.ts';
 import { nextTimerOf, Residents } from './residents.ts';
 import { noStateStore, openStateFile, type StateStore } from './state-store.ts';
 import { committed, Subscribers, type Committed } from './subscribers.ts';
+import { fullFault, stoppedFault, WaitingAnswer, type Waiting } from './waiting.ts';
 
 export type { CommandAnswer, RecordedEvent } from '../decide/instance.ts';
 export type { InstanceName } from './hosted.ts';
@@ -149,14 +142,6 @@ interface Entry {
   readonly nextTimer: NextTimer;
 }
 
-/** An answer that waits: how to let it leave, and how to say that its outcome is unknown. */
-interface Token {
-  readonly release: () => void;
-  /** It saw what was taken back, because the disk is full. */
-  readonly refuse: () => void;
-  readonly abandon: () => void;
-}
-
 /**
  * Opens or creates a log and proves what comes after its last checkpoint.
  * Faults: `folder-foreign` (the log of another owner), `log-damaged` (cannot be proven), `folder-newer` (format of a
@@ -189,7 +174,7 @@ class HostRuntime implements Runtime {
   #keeper: Keeper | undefined;
   #history: History | undefined;
   #log: Log | undefined;
-  #commit: CommitState<Entry, Token> = commitState(0);
+  #commit: CommitState<Entry, Waiting> = commitState(0);
   #lastNow = 0;
   #durableNow = 0;
   #flushing = false;
@@ -256,8 +241,16 @@ class HostRuntime implements Runtime {
     this.recovered = { ...recovered, durationMs: performance.now() - startedMs };
   }
 
-  async execute(request: CommandRequest & { readonly instance: InstanceName }): Promise<CommandAnswer> {
-    return this.#change(request.instance, (instance, nowMs) => instance.execute(request, nowMs, this.#entropy));
+  execute(request: CommandRequest & { readonly instance: InstanceName }): Promise<CommandAnswer> {
+    // Not `async`, which would wrap the promise that most commands get anyway into another one.
+    try {
+      const answer = this.#change(request.instance, (instance, nowMs) =>
+        instance.execute(request, nowMs, this.#entropy),
+      );
+      return answer instanceof Promise ? answer : Promise.resolve(answer);
+    } catch (thrown) {
+      return Promise.reject(asFault(thrown));
+    }
   }
 
   async messageDelivered(instance: InstanceName, id: string): Promise<CommandAnswer> {
@@ -486,21 +479,10 @@ class HostRuntime implements Runtime {
     stopped: 'log-stopped' | 'outcome-unknown',
     otherwise: (reason: Fault) => Answer,
   ): Promise<Answer> {
-    return new Promise((resolve, reject) => {
-      const settle = (reason: Fault): void => {
-        try {
-          resolve(otherwise(reason));
-        } catch (thrown) {
-          reject(thrown);
-        }
-      };
-      const token: Token = {
-        release: () => resolve(answer),
-        refuse: () => settle(fullFault()),
-        abandon: () => settle(stoppedFault(stopped)),
-      };
-      this.#step({ type: 'observe', position, token });
-    });
+    const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+    const token = new WaitingAnswer({ resolve, reject, answer, stopped, otherwise });
+    this.#step({ type: 'observe', position, token });
+    return promise;
   }
 
   /** Whether a record that was decided came to be on disk, once that is known. */
@@ -509,13 +491,13 @@ class HostRuntime implements Runtime {
     return this.#observed(position, true, 'log-stopped', () => false);
   }
 
-  #step(input: CommitInput<Entry, Token>): void {
+  #step(input: CommitInput<Entry, Waiting>): void {
     for (const effect of step(this.#commit, input)) this.#perform(effect);
     if (this.#idle !== undefined && (this.#commit.stopped || this.#commit.durable === this.#commit.appended))
       this.#idle();
   }
 
-  #perform(effect: CommitEffect<Entry, Token>): void {
+  #perform(effect: CommitEffect<Entry, Waiting>): void {
     switch (effect.type) {
       case 'write':
         this.#log?.write(
@@ -580,19 +562,4 @@ function raise(reason: Fault): never {
 
 function drainingFault(): Fault {
   return fault('draining', 'This process is stopping; repeat the request', { retryAfterMs: 1_000 });
-}
-
-function stoppedFault(code: 'log-stopped' | 'outcome-unknown'): Fault {
-  return code === 'log-stopped'
-    ? fault(code, 'The log stopped after a write error; the process restarts, so repeat the request', {
-        retryAfterMs: 1_000,
-      })
-    : fault(code, 'The log stopped while the command was written; repeat it with the same Idempotency-Key', {
-        retryAfterMs: 1_000,
-      });
-}
-
-function fullFault(): Fault {
-  const message = 'The disk of the log is full: nothing was changed, and nothing can be until there is room';
-  return fault('log-full', message, { retryAfterMs: commitBounds.probeEveryMs });
 }
