@@ -2,10 +2,11 @@ import { test } from 'node:test';
 import { deepStrictEqual, ok, strictEqual, throws } from 'node:assert/strict';
 import * as fc from 'fast-check';
 import { orders } from '../../../examples/orders/machine.ts';
+import { Directory } from './directory.ts';
 import { DueQueue } from './due.ts';
 import { Instance } from './instance.ts';
 import { approximateBytes, residencyBounds, snapshotDue, toEvict } from './residency.ts';
-import { exportState, importState, StateMismatch } from './state.ts';
+import { encodeState, exportState, importState, StateMismatch, type CapturedState } from './state.ts';
 
 function filled(items: readonly string[]): Instance {
   const instance = new Instance('acme', orders);
@@ -64,13 +65,21 @@ test('the least recently used leave, until nine tenths of the limit are in use; 
 test('a snapshot is due above the least number of records, and above half the rows', () => {
   const bounds = { ...residencyBounds, snapshotRecordsMin: 10 };
   deepStrictEqual(
-    [snapshotDue(10, 0, bounds), snapshotDue(11, 0, bounds), snapshotDue(50, 100, bounds), snapshotDue(51, 100, bounds)],
+    [
+      snapshotDue(10, 0, bounds),
+      snapshotDue(11, 0, bounds),
+      snapshotDue(50, 100, bounds),
+      snapshotDue(51, 100, bounds),
+    ],
     [false, true, false, true],
   );
 });
 
 test('what is due comes out in order of time, each once, with the time that was set last', () => {
-  const change = fc.record({ instance: fc.constantFrom('a', 'b', 'c', 'd'), at: fc.option(fc.nat(50), { nil: undefined }) });
+  const change = fc.record({
+    instance: fc.constantFrom('a', 'b', 'c', 'd'),
+    at: fc.option(fc.nat(50), { nil: undefined }),
+  });
   fc.assert(
     fc.property(fc.array(change, { maxLength: 200 }), fc.nat(50), (changes, nowMs) => {
       const queue = new DueQueue();
@@ -92,4 +101,33 @@ test('what is due comes out in order of time, each once, with the time that was 
       );
     }),
   );
+});
+
+test('rows or keys that are not those of the hashes are refused, however well their texts were written', () => {
+  const state = filled(['nut', 'bolt']).capture();
+  const tables = state.tables.map(([name, rows]) => [name, rows.slice(1)] as const);
+  const read = (forged: CapturedState) => (): unknown => importState('acme', orders, encodeState(forged));
+  throws(read({ ...state, tables }), /its rows are/);
+  throws(read({ ...state, keys: [] }), /its keys are/);
+});
+
+test('a record must name the one before it: one that was left out is noticed even if it changed no state', () => {
+  const directory = new Directory();
+  const record = {
+    instance: 'acme',
+    machine: 'orders',
+    machineVersion: 1,
+    seqBefore: 0,
+    hashes: ['c2:0'],
+    keysHash: 'c2:0',
+  };
+  const rest = { now: 1, keysForgotten: 0, command: 'c', input: {}, key: undefined, context: {}, payload: '' };
+  const outcome = { kind: 'accepted', events: [] } as const;
+  const placed = (position: number, previous: number) => ({ ...record, ...rest, outcome, position, previous });
+  strictEqual(directory.misfit(placed(1, 0), 'c2:0'), undefined);
+  directory.follow(record, 1, 'none');
+  strictEqual(directory.misfit(placed(3, 1), 'c2:0'), undefined);
+  ok(directory.misfit(placed(3, 2), 'c2:0')?.includes('that 2 came before it, not 1'));
+  ok(directory.misfit({ ...placed(3, 1), seqBefore: 1 }, 'c2:0')?.includes('after event 1'));
+  ok(directory.misfit({ ...placed(3, 1), hashes: ['c2:1'] }, 'c2:0')?.includes('from state'));
 });
