@@ -1,9 +1,9 @@
 import { PerformanceObserver } from 'node:perf_hooks';
 import { orders } from '../../examples/orders/machine.ts';
-import { Instance } from '../../src/machine/decide/instance.ts';
-import { decodeRecord, type PlacedRecord } from '../../src/machine/decide/record.ts';
-import { logFiles, type StoredRecord } from '../../src/machine/serve/log-files.ts';
-import { LogProof } from '../../src/machine/serve/log-proof.ts';
+import { Instance } from '../../src/machine/decide/instance/instance.ts';
+import { decodeRecord, type PlacedRecord } from '../../src/machine/decide/log/record.ts';
+import { logFiles, type StoredRecord } from '../../src/machine/serve/log/files.ts';
+import { LogProof } from '../../src/machine/serve/log/proof.ts';
 import { answerAsks } from './children.ts';
 
 /** What state costs: an event on much of it, its bytes, and reading it back from a log. One core: no thread beside. */

@@ -7,7 +7,7 @@ import {
   isZonedTime,
   refusals,
   type Refusal,
-} from '../machine/serve/ambient.ts';
+} from '../machine/serve/traps/ambient.ts';
 import { isRule, type Found, type Rule } from './finding.ts';
 import { pathOf, resolve, type Place } from './scopes.ts';
 import { bare, nameOf } from './syntax.ts';

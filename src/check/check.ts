@@ -3,7 +3,7 @@ import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Fault } from '../kernel/fault.ts';
 import { fault } from '../protocol/errors.ts';
-import { loadMachine } from '../machine/serve/load-machine.ts';
+import { loadMachine } from '../machine/serve/traps/load-machine.ts';
 import { ambientIn } from './ambient-rules.ts';
 import { isRule, type Found, type Rule } from './finding.ts';
 import { placesOf } from './scopes.ts';

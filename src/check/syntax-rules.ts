@@ -1,6 +1,6 @@
 import { builtinModules } from 'node:module';
 import type { AnyNode } from 'acorn';
-import { isRefusedBuiltin, pureBuiltins, refusals, refusedBuiltin } from '../machine/serve/ambient.ts';
+import { isRefusedBuiltin, pureBuiltins, refusals, refusedBuiltin } from '../machine/serve/traps/ambient.ts';
 import { dependsOnUnicode, isReference, unicodePattern } from './ambient-rules.ts';
 import type { Found } from './finding.ts';
 import { pathOf, resolve, type Place } from './scopes.ts';

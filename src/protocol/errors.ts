@@ -72,7 +72,11 @@ export const errorTable = {
     title: 'The idempotency key was used before with another input',
   },
   'handler-failed': { status: 500, reaction: 'defect', title: 'A handler of the application failed' },
-  'effects-full': { status: 503, reaction: 'retry', title: 'The instance has as many timers or messages as it may hold' },
+  'effects-full': {
+    status: 503,
+    reaction: 'retry',
+    title: 'The instance has as many timers or messages as it may hold',
+  },
   'log-busy': { status: 503, reaction: 'retry', title: 'The log has more work queued than it may hold' },
   'log-full': { status: 507, reaction: 'retry', title: 'The disk of the log is full, so nothing can be changed' },
   'log-stopped': { status: 503, reaction: 'retry', title: 'The log stopped after a write error; the process restarts' },

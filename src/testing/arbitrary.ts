@@ -1,5 +1,5 @@
 import * as fc from 'fast-check';
-import { isPlainObject, type PlainObject } from '../machine/decide/value.ts';
+import { isPlainObject, type PlainObject } from '../machine/decide/state/value.ts';
 
 /**
  * Random values that fit a schema, tuned for machines: texts come from a few names, so that one command meets what

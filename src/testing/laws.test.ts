@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { Type } from 'typebox';
 import { orders } from '../../examples/orders/machine.ts';
-import { machine, table, type Machine } from '../machine/decide/machine.ts';
+import { machine, table, type Machine } from '../machine/decide/definition/machine.ts';
 import { assertLaws, LawBroken, type LawOptions, type Situation } from './index.ts';
 
 const Item = Type.Object({ id: Type.String({ minLength: 1 }), count: Type.Integer({ minimum: 0, maximum: 100 }) });

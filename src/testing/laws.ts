@@ -1,5 +1,5 @@
 import * as fc from 'fast-check';
-import type { Machine } from '../machine/decide/machine.ts';
+import type { Machine } from '../machine/decide/definition/machine.ts';
 import { Broken, generalLaws, Run, type GeneralLaw, type Laws, type Tally, type Trace } from './run.ts';
 import { stepOf, type Inputs, type Step } from './steps.ts';
 

@@ -1,12 +1,12 @@
 import { Fault } from '../kernel/fault.ts';
 import { limits } from '../protocol/limits.ts';
-import type { CommandAnswer, Decision } from '../machine/decide/answers.ts';
-import type { RowChange, TableView } from '../machine/decide/define.ts';
-import { Instance } from '../machine/decide/instance.ts';
-import { isMachine, type Machine } from '../machine/decide/machine.ts';
-import { decodeRecord, encodeRecord } from '../machine/decide/record.ts';
-import { exportState, importState } from '../machine/decide/state.ts';
-import { canonical, copyPlain, messageOf, type PlainObject } from '../machine/decide/value.ts';
+import type { CommandAnswer, Decision } from '../machine/decide/instance/answers.ts';
+import type { RowChange, TableView } from '../machine/decide/definition/define.ts';
+import { Instance } from '../machine/decide/instance/instance.ts';
+import { isMachine, type Machine } from '../machine/decide/definition/machine.ts';
+import { decodeRecord, encodeRecord } from '../machine/decide/log/record.ts';
+import { exportState, importState } from '../machine/decide/state/state.ts';
+import { canonical, copyPlain, messageOf, type PlainObject } from '../machine/decide/state/value.ts';
 import { Heard } from './arbitrary.ts';
 import type { Step } from './steps.ts';
 

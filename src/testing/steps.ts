@@ -1,5 +1,5 @@
 import * as fc from 'fast-check';
-import type { Machine } from '../machine/decide/machine.ts';
+import type { Machine } from '../machine/decide/definition/machine.ts';
 import { arbitraryOf, NoArbitrary } from './arbitrary.ts';
 
 /** What happens to an instance in a random run. `input` may refer to what events will have said: see `Heard`. */

@@ -1,8 +1,8 @@
 import { writeSync } from 'node:fs';
-import { createIfMissing, logFiles } from '../../src/machine/serve/log-files.ts';
-import { LogProof } from '../../src/machine/serve/log-proof.ts';
-import { leaveFailure, recover } from '../../src/machine/serve/log-recovery.ts';
-import { LogWriter } from '../../src/machine/serve/log-writer.ts';
+import { createIfMissing, logFiles } from '../../src/machine/serve/log/files.ts';
+import { LogProof } from '../../src/machine/serve/log/proof.ts';
+import { leaveFailure, recover } from '../../src/machine/serve/log/recovery.ts';
+import { LogWriter } from '../../src/machine/serve/log/writer.ts';
 import { erasureAt, instances, recordAt } from './records.ts';
 
 /**

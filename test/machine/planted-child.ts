@@ -5,10 +5,10 @@
  */
 import { scheduler } from 'node:timers/promises';
 import { machineOf, replicaSource } from '../../src/cell/serve/machines.ts';
-import type { Machine } from '../../src/machine/decide/machine.ts';
-import { openInMemory } from '../../src/machine/decide/memory.ts';
-import { loadMachine } from '../../src/machine/serve/load-machine.ts';
-import { openVerified, type Verified } from '../../src/machine/serve/verified.ts';
+import type { Machine } from '../../src/machine/decide/definition/machine.ts';
+import { openInMemory } from '../../src/machine/decide/instance/memory.ts';
+import { loadMachine } from '../../src/machine/serve/traps/load-machine.ts';
+import { openVerified, type Verified } from '../../src/machine/serve/replica/verified.ts';
 
 /** Texts and numbers at which engines, locales and Unicode versions come apart. */
 const inputs = [

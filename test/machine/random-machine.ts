@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { Type } from 'typebox';
-import { machine, table, type Machine } from '../../src/machine/decide/machine.ts';
-import type { TableWriter } from '../../src/machine/decide/define.ts';
+import { machine, table, type Machine } from '../../src/machine/decide/definition/machine.ts';
+import type { TableWriter } from '../../src/machine/decide/definition/define.ts';
 
 /**
  * Machines out of a small grammar. Each has one to three tables with a key, a number `n`, perhaps more properties and

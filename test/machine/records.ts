@@ -1,5 +1,5 @@
-import { erasureRecord } from '../../src/machine/decide/erasure.ts';
-import { decodeHead, encodePayload, encodeRecord, type RecordText } from '../../src/machine/decide/record.ts';
+import { erasureRecord } from '../../src/machine/decide/log/erasure.ts';
+import { decodeHead, encodePayload, encodeRecord, type RecordText } from '../../src/machine/decide/log/record.ts';
 
 /** Instances of the records below. */
 export const instances = 5;

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Type } from 'typebox';
-import { Instance } from '../../machine/decide/instance.ts';
-import { machine, table, type Machine } from '../../machine/decide/machine.ts';
-import { decodeRecord, encodeRecord, type LogRecord, type PlacedRecord } from '../../machine/decide/record.ts';
+import { Instance } from '../../machine/decide/instance/instance.ts';
+import { machine, table, type Machine } from '../../machine/decide/definition/machine.ts';
+import { decodeRecord, encodeRecord, type LogRecord, type PlacedRecord } from '../../machine/decide/log/record.ts';
 import { InstanceReplay, shownUnitsMax, type ReplayMode } from './against.ts';
 
 /** Tickets with random numbers, ids and timers; `sides` is what a version may change. */

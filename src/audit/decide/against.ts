@@ -1,8 +1,8 @@
 import { asFault } from '../../protocol/problem.ts';
-import { Instance, type CommandAnswer } from '../../machine/decide/instance.ts';
-import type { Machine } from '../../machine/decide/machine.ts';
-import type { EventEntry, PlacedRecord } from '../../machine/decide/record.ts';
-import { canonical } from '../../machine/decide/value.ts';
+import { Instance, type CommandAnswer } from '../../machine/decide/instance/instance.ts';
+import type { Machine } from '../../machine/decide/definition/machine.ts';
+import type { EventEntry, PlacedRecord } from '../../machine/decide/log/record.ts';
+import { canonical } from '../../machine/decide/state/value.ts';
 
 /**
  * Runs recorded inputs, refusals included, with their recorded times and seeds, against another version of their machine.

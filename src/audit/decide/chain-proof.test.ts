@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { erasureRecord } from '../../machine/decide/erasure.ts';
-import { encodePayload, encodeRecord, type LogRecord } from '../../machine/decide/record.ts';
+import { erasureRecord } from '../../machine/decide/log/erasure.ts';
+import { encodePayload, encodeRecord, type LogRecord } from '../../machine/decide/log/record.ts';
 import { ChainProof, type MarkedEnd, type StoredRow } from './chain-proof.ts';
 import { Findings, type Finding } from './finding.ts';
 

@@ -1,6 +1,6 @@
-import { messageOf } from '../../machine/decide/value.ts';
-import { isErasure } from '../../machine/decide/erasure.ts';
-import { decodeHead, type RecordHead } from '../../machine/decide/record.ts';
+import { messageOf } from '../../machine/decide/state/value.ts';
+import { isErasure } from '../../machine/decide/log/erasure.ts';
+import { decodeHead, type RecordHead } from '../../machine/decide/log/record.ts';
 import { shown, type Finding, type Findings } from './finding.ts';
 
 /** A row of the table `record`, before anything is believed of it. */

@@ -1,4 +1,4 @@
-import { messageOf } from '../../machine/decide/value.ts';
+import { messageOf } from '../../machine/decide/state/value.ts';
 
 /** One thing that is wrong with a log. */
 export interface Finding {

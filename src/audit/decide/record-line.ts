@@ -1,5 +1,5 @@
-import type { RecordHead } from '../../machine/decide/record.ts';
-import { decodePayload } from '../../machine/decide/record.ts';
+import type { RecordHead } from '../../machine/decide/log/record.ts';
+import { decodePayload } from '../../machine/decide/log/record.ts';
 import type { ProvenRow } from './chain-proof.ts';
 
 /** One record as a listing shows it. */

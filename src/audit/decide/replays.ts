@@ -1,8 +1,8 @@
 import { asFault } from '../../protocol/problem.ts';
 import type { Fault } from '../../kernel/fault.ts';
-import { Instance } from '../../machine/decide/instance.ts';
-import type { Machine } from '../../machine/decide/machine.ts';
-import { decodePayload } from '../../machine/decide/record.ts';
+import { Instance } from '../../machine/decide/instance/instance.ts';
+import type { Machine } from '../../machine/decide/definition/machine.ts';
+import { decodePayload } from '../../machine/decide/log/record.ts';
 import type { ProvenRow } from './chain-proof.ts';
 
 /** Why an instance is not replayed any further. */

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Type } from 'typebox';
-import { Instance } from '../../machine/decide/instance.ts';
-import { machine, table } from '../../machine/decide/machine.ts';
-import { decodeRecord, encodeRecord, type PlacedRecord } from '../../machine/decide/record.ts';
+import { Instance } from '../../machine/decide/instance/instance.ts';
+import { machine, table } from '../../machine/decide/definition/machine.ts';
+import { decodeRecord, encodeRecord, type PlacedRecord } from '../../machine/decide/log/record.ts';
 import { causesPerRowMax, Timeline, type Moment } from './timeline.ts';
 
 /** Each command writes several rows by several events, one row twice in one event. */

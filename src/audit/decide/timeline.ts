@@ -1,10 +1,10 @@
 import { assert } from '../../kernel/assert.ts';
-import { compareStates, type RowDifference, type StateDifference } from '../../machine/decide/compare.ts';
-import { Instance } from '../../machine/decide/instance.ts';
-import type { Machine } from '../../machine/decide/machine.ts';
-import type { PlacedRecord } from '../../machine/decide/record.ts';
-import type { RowEffect } from '../../machine/decide/tables.ts';
-import { compareCodeUnits, type PlainObject } from '../../machine/decide/value.ts';
+import { compareStates, type RowDifference, type StateDifference } from '../../machine/decide/state/compare.ts';
+import { Instance } from '../../machine/decide/instance/instance.ts';
+import type { Machine } from '../../machine/decide/definition/machine.ts';
+import type { PlacedRecord } from '../../machine/decide/log/record.ts';
+import type { RowEffect } from '../../machine/decide/state/tables.ts';
+import { compareCodeUnits, type PlainObject } from '../../machine/decide/state/value.ts';
 
 /** A point in the history of an instance: after so many events, or after everything up to a time. */
 export type Moment = { readonly seq: number } | { readonly timeMs: number };

@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { Directory } from '../../machine/decide/directory.ts';
-import type { Machine } from '../../machine/decide/machine.ts';
-import type { RecordHead } from '../../machine/decide/record.ts';
-import { StateReader } from '../../machine/decide/state.ts';
-import { messageOf } from '../../machine/decide/value.ts';
-import { StateLoad } from '../../machine/serve/state-file.ts';
+import { Directory } from '../../machine/decide/residency/directory.ts';
+import type { Machine } from '../../machine/decide/definition/machine.ts';
+import type { RecordHead } from '../../machine/decide/log/record.ts';
+import { StateReader } from '../../machine/decide/state/state.ts';
+import { messageOf } from '../../machine/decide/state/value.ts';
+import { StateLoad } from '../../machine/serve/state/file.ts';
 
 /** Problems of one cache that are listed; more are counted. */
 export const cacheProblemsMax = 20;

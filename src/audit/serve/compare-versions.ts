@@ -1,6 +1,6 @@
 import { fault } from '../../protocol/errors.ts';
-import type { Machine } from '../../machine/decide/machine.ts';
-import { decodePayload } from '../../machine/decide/record.ts';
+import type { Machine } from '../../machine/decide/definition/machine.ts';
+import { decodePayload } from '../../machine/decide/log/record.ts';
 import {
   InstanceReplay,
   undeclared,

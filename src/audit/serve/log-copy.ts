@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fault } from '../../protocol/errors.ts';
-import { logFiles, type LogFiles } from '../../machine/serve/log-files.ts';
+import { logFiles, type LogFiles } from '../../machine/serve/log/files.ts';
 
 /** How often a log is copied again because its write-ahead log began anew meanwhile. */
 export const copyAttemptsMax = 20;

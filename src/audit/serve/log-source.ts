@@ -1,10 +1,10 @@
 import { DatabaseSync } from 'node:sqlite';
 import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
-import { messageOf } from '../../machine/decide/value.ts';
-import { segmentsOf } from '../../machine/serve/log-archive.ts';
-import { chainOf, chainStart, digestOf, logFiles, logFormat } from '../../machine/serve/log-files.ts';
-import { readMark } from '../../machine/serve/mark.ts';
+import { messageOf } from '../../machine/decide/state/value.ts';
+import { segmentsOf } from '../../machine/serve/log/archive.ts';
+import { chainOf, chainStart, digestOf, logFiles, logFormat } from '../../machine/serve/log/files.ts';
+import { readMark } from '../../machine/serve/log/mark.ts';
 import { ChainProof, type MarkedEnd, type ProvenCounts, type ProvenRow } from '../decide/chain-proof.ts';
 import { Findings } from '../decide/finding.ts';
 import { copyLog } from './log-copy.ts';

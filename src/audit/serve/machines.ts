@@ -1,7 +1,7 @@
-import type { Machine } from '../../machine/decide/machine.ts';
-import { loadMachine } from '../../machine/serve/load-machine.ts';
+import type { Machine } from '../../machine/decide/definition/machine.ts';
+import { loadMachine } from '../../machine/serve/traps/load-machine.ts';
 
-export type { Machine } from '../../machine/decide/machine.ts';
+export type { Machine } from '../../machine/decide/definition/machine.ts';
 
 /** The machines of which a process keeps records of its own, such as a cell's ownership. Loaded when they are needed. */
 export type LoadOwnMachines = () => Promise<readonly Machine[]>;

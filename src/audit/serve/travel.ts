@@ -1,6 +1,6 @@
 import { fault } from '../../protocol/errors.ts';
-import type { Machine } from '../../machine/decide/machine.ts';
-import { decodePayload } from '../../machine/decide/record.ts';
+import type { Machine } from '../../machine/decide/definition/machine.ts';
+import { decodePayload } from '../../machine/decide/log/record.ts';
 import type { Finding } from '../decide/finding.ts';
 import { recordLine, type RecordLine } from '../decide/record-line.ts';
 import { Timeline, type Moment, type StatesDiffer, type StateThen } from '../decide/timeline.ts';

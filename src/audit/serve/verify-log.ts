@@ -1,4 +1,4 @@
-import type { Machine } from '../../machine/decide/machine.ts';
+import type { Machine } from '../../machine/decide/definition/machine.ts';
 import { Replays } from '../decide/replays.ts';
 import type { Finding } from '../decide/finding.ts';
 import { CacheProof, type CacheReport } from './cache-proof.ts';

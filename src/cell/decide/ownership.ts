@@ -2,7 +2,7 @@ import { Type, type Static } from 'typebox';
 import { assert } from '../../kernel/assert.ts';
 import { CellNameSchema, EpochSchema, TenantNameSchema, type CellName } from '../../protocol/names.ts';
 import { RoutedTenantSchema, type RoutedTenant } from '../../protocol/routing.ts';
-import { machine, type Machine } from '../../machine/decide/machine.ts';
+import { machine, type Machine } from '../../machine/decide/definition/machine.ts';
 
 /**
  * Who a cell serves: a machine that lives as one instance in the cell's own log, also when the

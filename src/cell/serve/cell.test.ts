@@ -29,7 +29,7 @@ import { startCell } from './cell.ts';
 
 const fleet = 'fleet-of-the-test';
 const guardianFile = fileURLToPath(new URL('../../main/guardian.ts', import.meta.url));
-const machineUrl = new URL('../../machine/decide/machine.ts', import.meta.url).href;
+const machineUrl = new URL('../../machine/decide/definition/machine.ts', import.meta.url).href;
 const counterMachine = `
   import { Type } from ${JSON.stringify(import.meta.resolve('typebox'))};
   import { machine } from ${JSON.stringify(machineUrl)};

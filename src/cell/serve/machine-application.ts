@@ -3,7 +3,7 @@ import { fault } from '../../protocol/errors.ts';
 import { idempotencyKeyHeader } from '../../protocol/headers.ts';
 import { limits } from '../../protocol/limits.ts';
 import { asFault } from '../../protocol/problem.ts';
-import type { Machine } from '../../machine/decide/machine.ts';
+import type { Machine } from '../../machine/decide/definition/machine.ts';
 import type { Runtime } from '../../machine/serve/runtime.ts';
 import { proxyBounds } from '../../proxy/bounds.ts';
 import { BodyBytes, parseJson, readBody, refuse, sendJson, sendProblem } from './answer.ts';

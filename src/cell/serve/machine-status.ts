@@ -1,6 +1,6 @@
 import type { Condition } from '../../protocol/resources.ts';
 import { invariantsListedMax, quarantinedListedMax, type MachineStatus } from '../../protocol/status.ts';
-import type { Verified } from '../../machine/serve/verified.ts';
+import type { Verified } from '../../machine/serve/replica/verified.ts';
 
 /** How much of a reason a status carries, in UTF-16 code units; the evidence has all of it. */
 const reasonUnitsMax = 400;

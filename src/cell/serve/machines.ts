@@ -2,9 +2,9 @@ import { Value } from 'typebox/value';
 import { assert } from '../../kernel/assert.ts';
 import { isTenantName } from '../../protocol/names.ts';
 import { MachineSourceSchema, type MachineSource } from '../../protocol/resources.ts';
-import type { Machine } from '../../machine/decide/machine.ts';
-import { loadMachine } from '../../machine/serve/load-machine.ts';
-import type { ReplicaSource } from '../../machine/serve/replica.ts';
+import type { Machine } from '../../machine/decide/definition/machine.ts';
+import { loadMachine } from '../../machine/serve/traps/load-machine.ts';
+import type { ReplicaSource } from '../../machine/serve/replica/replica.ts';
 import { ownershipInstance, ownershipMachine } from '../decide/ownership.ts';
 
 /** The machine of an instance in a cell's log: the cell's own ownership, or what the blueprint says for tenants. */

@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import type { QuarantineFolder } from '../../machine/serve/quarantine.ts';
+import type { QuarantineFolder } from '../../machine/serve/replica/quarantine.ts';
 
 /** How often the folder is looked at, while there is a quarantine at all. */
 const lookEveryMs = 500;

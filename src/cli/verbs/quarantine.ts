@@ -6,7 +6,7 @@ import {
   quarantinedIn,
   requestRelease,
   type Quarantined,
-} from '../../machine/serve/quarantine.ts';
+} from '../../machine/serve/replica/quarantine.ts';
 import { isFolderFree } from '../../process/folder.ts';
 import { exitCodes } from '../failure.ts';
 import { logPlaces, type LogPlace } from '../log-place.ts';

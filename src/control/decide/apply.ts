@@ -1,5 +1,5 @@
-import type { Refusal } from '../../machine/decide/define.ts';
-import { canonical } from '../../machine/decide/value.ts';
+import type { Refusal } from '../../machine/decide/definition/define.ts';
+import { canonical } from '../../machine/decide/state/value.ts';
 import type { ErrorCode } from '../../protocol/errors.ts';
 import type { BlueprintName, CellName } from '../../protocol/names.ts';
 import type { BlueprintResource, CellResource, Kind, Resource, TenantResource } from '../../protocol/resources.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import * as fc from 'fast-check';
-import { openInMemory, type MemoryInstance } from '../../machine/decide/memory.ts';
+import { openInMemory, type MemoryInstance } from '../../machine/decide/instance/memory.ts';
 import type { CellName, FleetId } from '../../protocol/names.ts';
 import type { RoutingFrame } from '../../protocol/routing.ts';
 import { TableHash } from '../../protocol/table-hash.ts';

@@ -2,8 +2,8 @@ import { Type } from 'typebox';
 import { assert } from '../../kernel/assert.ts';
 import type { ErrorCode } from '../../protocol/errors.ts';
 import type { CellName } from '../../protocol/names.ts';
-import type { Refusal, WriterOf } from '../../machine/decide/define.ts';
-import { machine } from '../../machine/decide/machine.ts';
+import type { Refusal, WriterOf } from '../../machine/decide/definition/define.ts';
+import { machine } from '../../machine/decide/definition/machine.ts';
 import { cellAfterPut, decideApply, versionConflict, versionOf } from './apply.ts';
 import {
   ApplyInputSchema,

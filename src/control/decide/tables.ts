@@ -14,7 +14,7 @@ import {
   TenantSpecSchema,
   type BlueprintSpec,
 } from '../../protocol/resources.ts';
-import type { ViewOf } from '../../machine/decide/define.ts';
+import type { ViewOf } from '../../machine/decide/definition/define.ts';
 import { assert } from '../../kernel/assert.ts';
 import { PlacementSchema } from './placement.ts';
 

@@ -1,6 +1,6 @@
-import type { DirectoryEntry } from '../decide/directory.ts';
-import { DueQueue } from '../decide/due.ts';
-import type { InstanceName } from './hosted.ts';
+import type { DirectoryEntry } from '../decide/residency/directory.ts';
+import { DueQueue } from '../decide/residency/due.ts';
+import type { InstanceName } from './residency/hosted.ts';
 
 /** Bounds of when timers are looked at. */
 export const alarmBounds = {

@@ -6,10 +6,10 @@ import { after, before, test } from 'node:test';
 import { ok, strictEqual } from 'node:assert/strict';
 import { recordAt } from '../../../test/machine/records.ts';
 import { Fault } from '../../kernel/fault.ts';
-import { createIfMissing, logFiles, type LogFiles } from './log-files.ts';
-import { LogProof } from './log-proof.ts';
-import { LogWriter } from './log-writer.ts';
-import type { Mark } from './mark.ts';
+import { createIfMissing, logFiles, type LogFiles } from './log/files.ts';
+import { LogProof } from './log/proof.ts';
+import { LogWriter } from './log/writer.ts';
+import type { Mark } from './log/mark.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'cellwright-flips-'));
 after(() => rmSync(root, { recursive: true, force: true }));

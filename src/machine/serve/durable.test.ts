@@ -3,9 +3,9 @@ import { deepStrictEqual, ok, rejects, strictEqual } from 'node:assert/strict';
 import { orders } from '../../../examples/orders/machine.ts';
 import type { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
-import { decodeHead } from '../decide/record.ts';
-import type { StoredRecord, WalkedRecord } from './log-files.ts';
-import type { Log, LogEvents, LogPlace, Replay } from './log.ts';
+import { decodeHead } from '../decide/log/record.ts';
+import type { StoredRecord, WalkedRecord } from './log/files.ts';
+import type { Log, LogEvents, LogPlace, Replay } from './log/log.ts';
 import { openRuntime, type Committed, type Runtime, type RuntimeOptions } from './runtime.ts';
 
 /** A log whose disk is as slow as a test wants: nothing is durable before `sync`. */

@@ -1,6 +1,6 @@
-import type { Directory } from '../decide/directory.ts';
-import { decodeRecord, type PlacedRecord } from '../decide/record.ts';
-import type { Log } from './log.ts';
+import type { Directory } from '../decide/residency/directory.ts';
+import { decodeRecord, type PlacedRecord } from '../decide/log/record.ts';
+import type { Log } from './log/log.ts';
 
 /** Positions that are asked for at once while walking back, and records while reading. */
 const walkRecords = 512;

@@ -6,11 +6,11 @@ import { deepStrictEqual, ok, strictEqual } from 'node:assert/strict';
 import { recordAt } from '../../../test/machine/records.ts';
 import { SimulatedDisk, type Chance } from '../../../test/machine/simulated-disk.ts';
 import { playTrace, runTraced, straceMissing } from '../../../test/machine/traced.ts';
-import { isErasure } from '../decide/erasure.ts';
-import { createIfMissing, logFiles } from './log-files.ts';
-import { LogProof } from './log-proof.ts';
-import { recover } from './log-recovery.ts';
-import { LogWriter } from './log-writer.ts';
+import { isErasure } from '../decide/log/erasure.ts';
+import { createIfMissing, logFiles } from './log/files.ts';
+import { LogProof } from './log/proof.ts';
+import { recover } from './log/recovery.ts';
+import { LogWriter } from './log/writer.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'cellwright-power-'));
 after(() => rmSync(root, { recursive: true, force: true }));

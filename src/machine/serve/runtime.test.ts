@@ -8,7 +8,7 @@ import { deepStrictEqual, ok, rejects, strictEqual } from 'node:assert/strict';
 import { DatabaseSync } from 'node:sqlite';
 import { orders } from '../../../examples/orders/machine.ts';
 import { Fault } from '../../kernel/fault.ts';
-import type { Machine } from '../decide/machine.ts';
+import type { Machine } from '../decide/definition/machine.ts';
 import { openRuntime, type Committed, type Runtime } from './runtime.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'cellwright-runtime-'));

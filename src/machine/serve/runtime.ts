@@ -3,31 +3,38 @@ import { assert, unreachable } from '../../kernel/assert.ts';
 import { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
 import { asFault } from '../../protocol/problem.ts';
-import { admits, commitState, step, type CommitEffect, type CommitInput, type CommitState } from '../decide/commit.ts';
-import type { NextTimer } from '../decide/directory.ts';
-import { MemoryQuarantine, type DriftEvidence, type Quarantine } from '../decide/drift.ts';
-import type { Message } from '../decide/effects.ts';
-import { erasureRecord } from '../decide/erasure.ts';
-import type { FeedRecord } from '../decide/feed.ts';
-import type { CommandAnswer, CommandRequest, Decision, Instance } from '../decide/instance.ts';
-import { InvariantCounts } from '../decide/invariants.ts';
-import type { Machine } from '../decide/machine.ts';
-import { encodeRecord, type LogRecord, type RecordText } from '../decide/record.ts';
-import { residencyBounds, type ResidencyBounds } from '../decide/residency.ts';
-import type { CapturedState } from '../decide/state.ts';
+import {
+  admits,
+  commitState,
+  step,
+  type CommitEffect,
+  type CommitInput,
+  type CommitState,
+} from '../decide/log/commit.ts';
+import type { NextTimer } from '../decide/residency/directory.ts';
+import { MemoryQuarantine, type DriftEvidence, type Quarantine } from '../decide/replica/drift.ts';
+import type { Message } from '../decide/state/effects.ts';
+import { erasureRecord } from '../decide/log/erasure.ts';
+import type { FeedRecord } from '../decide/replica/feed.ts';
+import type { CommandAnswer, CommandRequest, Decision, Instance } from '../decide/instance/instance.ts';
+import { InvariantCounts } from '../decide/instance/invariants.ts';
+import type { Machine } from '../decide/definition/machine.ts';
+import { encodeRecord, type LogRecord, type RecordText } from '../decide/log/record.ts';
+import { residencyBounds, type ResidencyBounds } from '../decide/residency/residency.ts';
+import type { CapturedState } from '../decide/state/state.ts';
 import { Alarm } from './alarm.ts';
 import { History } from './history.ts';
-import type { Hosted, InstanceName } from './hosted.ts';
-import { Keeper } from './keeper.ts';
-import { openLog, type Log } from './log.ts';
-import { openWithState, serveStore, type Recovered } from './opening.ts';
-import { nextTimerOf, Residents } from './residents.ts';
-import { noStateStore, openStateFile, type StateStore } from './state-store.ts';
+import type { Hosted, InstanceName } from './residency/hosted.ts';
+import { Keeper } from './residency/keeper.ts';
+import { openLog, type Log } from './log/log.ts';
+import { openWithState, serveStore, type Recovered } from './residency/opening.ts';
+import { nextTimerOf, Residents } from './residency/residents.ts';
+import { noStateStore, openStateFile, type StateStore } from './state/store.ts';
 import { committed, Subscribers, type Committed } from './subscribers.ts';
 import { fullFault, stoppedFault, WaitingAnswer, type Waiting } from './waiting.ts';
 
-export type { CommandAnswer, RecordedEvent } from '../decide/instance.ts';
-export type { InstanceName } from './hosted.ts';
+export type { CommandAnswer } from '../decide/instance/instance.ts';
+export type { InstanceName } from './residency/hosted.ts';
 export type { Committed } from './subscribers.ts';
 
 export type QueryAnswer =

@@ -1,6 +1,6 @@
-import type { RecordedEvent } from '../decide/instance.ts';
-import type { LogRecord } from '../decide/record.ts';
-import type { InstanceName } from './hosted.ts';
+import type { RecordedEvent } from '../decide/instance/instance.ts';
+import type { LogRecord } from '../decide/log/record.ts';
+import type { InstanceName } from './residency/hosted.ts';
 
 /** One durable record with events, as subscribers and history see it. */
 export interface Committed {

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { Type } from 'typebox';
 import { Fault } from '../../kernel/fault.ts';
-import { machine, table, type Machine } from '../decide/machine.ts';
-import { upcast } from '../decide/versions.ts';
+import { machine, table, type Machine } from '../decide/definition/machine.ts';
+import { upcast } from '../decide/definition/versions.ts';
 import { openRuntime, type Runtime } from './runtime.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'cellwright-upgrade-'));

@@ -1,6 +1,6 @@
 import type { Fault } from '../../kernel/fault.ts';
 import { fault } from '../../protocol/errors.ts';
-import { commitBounds } from '../decide/commit.ts';
+import { commitBounds } from '../decide/log/commit.ts';
 
 /** An answer that waits until what it observed is durable. One of the three is called, once. */
 export interface Waiting {
