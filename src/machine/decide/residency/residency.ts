@@ -9,7 +9,7 @@ export interface ResidencyBounds {
   readonly residentBytesMax: number;
   /** Records after the last checkpoint: what a start reads and proves. At it the next checkpoint begins. */
   readonly checkpointRecords: number;
-  /** Records of one instance after its newest snapshot: above this, or half its rows, the next snapshot is made. */
+  /** Records of one instance after its newest snapshot: above this, or its rows and keys, the next snapshot is made. */
   readonly snapshotRecordsMin: number;
   /** Instances that are hydrated at once. */
   readonly hydrationsMax: number;
@@ -22,7 +22,7 @@ export interface ResidencyBounds {
 export const residencyBounds: ResidencyBounds = {
   residentBytesMax: 256 * 1024 * 1024,
   checkpointRecords: 16_384,
-  snapshotRecordsMin: 256,
+  snapshotRecordsMin: 512,
   hydrationsMax: 4,
   waitingMax: 16_384,
   waitingPerInstanceMax: 1_024,
@@ -82,11 +82,11 @@ export function toEvict<R extends Resident>(
 }
 
 /**
- * Whether a state should be written out. A snapshot costs O(rows) and comes after at least half as many records, so it
- * costs O(1) a record, and a hydration replays at most so many.
+ * Whether a state should be written out. A snapshot costs O(items), which are rows and remembered keys, and comes after as
+ * many records, so each record pays for one item, and a hydration replays no more than it loads.
  */
-export function snapshotDue(tail: number, rows: number, { snapshotRecordsMin }: ResidencyBounds): boolean {
-  return tail > Math.max(snapshotRecordsMin, rows / 2);
+export function snapshotDue(tail: number, items: number, { snapshotRecordsMin }: ResidencyBounds): boolean {
+  return tail > Math.max(snapshotRecordsMin, items);
 }
 
 /** Whether a directory should be written out, so many records after the last time. */

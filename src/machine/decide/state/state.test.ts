@@ -68,8 +68,8 @@ test('a snapshot is due above the least number of records, and above half the ro
     [
       snapshotDue(10, 0, bounds),
       snapshotDue(11, 0, bounds),
-      snapshotDue(50, 100, bounds),
-      snapshotDue(51, 100, bounds),
+      snapshotDue(100, 100, bounds),
+      snapshotDue(101, 100, bounds),
     ],
     [false, true, false, true],
   );

@@ -19,11 +19,12 @@ export class Hosted implements Resident {
   usedAt = 0;
   bytes = 0;
   #unmeasured = 0;
+  #items = 0;
 
   constructor(instance: Instance, position: number) {
     this.instance = instance;
     this.position = position;
-    this.bytes = approximateSize(instance);
+    this.#weigh();
   }
 
   get name(): InstanceName {
@@ -41,27 +42,33 @@ export class Hosted implements Resident {
     return rows;
   }
 
+  /** Rows and remembered keys, when it was last measured. */
+  get items(): number {
+    return this.#items;
+  }
+
   /** Measures it anew, if enough happened since. Returns by how many bytes it grew. */
   measure(): number {
     this.#unmeasured += 1;
     if (this.#unmeasured < measureEvery) return 0;
     this.#unmeasured = 0;
     const before = this.bytes;
-    this.bytes = approximateSize(this.instance);
+    this.#weigh();
     return this.bytes - before;
   }
-}
 
-function approximateSize(instance: Instance): number {
-  let rows = 0;
-  let units = 0;
-  for (const table of instance.rows.values()) {
-    if (table.size === 0) continue;
-    rows += table.size;
-    units += meanUnits(table.values()) * table.size;
+  #weigh(): void {
+    const { rows: tables, keysSize: keys } = this.instance;
+    let rows = 0;
+    let units = 0;
+    for (const table of tables.values()) {
+      if (table.size === 0) continue;
+      rows += table.size;
+      units += meanUnits(table.values()) * table.size;
+    }
+    this.#items = rows + keys.count;
+    this.bytes = approximateBytes({ rows, keys: keys.count, units: units + keys.units });
   }
-  const keys = instance.keysSize;
-  return approximateBytes({ rows, keys: keys.count, units: units + keys.units });
 }
 
 function meanUnits(rows: Iterator<unknown, undefined>): number {

@@ -252,7 +252,7 @@ export class Residents {
     const tail = this.#directory.get(name)?.tail ?? 0;
     const { bounds, onSnapshotDue } = this.#options;
     if (tail <= bounds.snapshotRecordsMin || hosted === undefined) return;
-    if (snapshotDue(tail, hosted.rows, bounds)) onSnapshotDue(name);
+    if (snapshotDue(tail, hosted.items, bounds)) onSnapshotDue(name);
   }
 
   #machineOf(name: InstanceName, machine: string, version: number, position: number): Machine {
