@@ -208,16 +208,24 @@ function buildProgram({ terminal, version, loadUp, loadOwnMachines }: ProgramPar
       outcome.code = await runExplain(terminal, type, name, options);
     });
 
-  withoutFleet(program, 'check <file...>', 'find what a machine may do differently in two runs', [
-    ['cellwright check machine.ts', 'the machine and every module that it imports by path'],
-    ['cellwright check shop.ts orders.ts --export machine', 'several, whose machines are the export "machine"'],
-    ["cellwright check machine.ts -o json | jq -r '.findings[].rule'", 'for scripts'],
-  ])
-    .option('--export <name>', 'export that is the machine', 'default')
+  withoutFleet(
+    program,
+    'check <file...>',
+    'read machines for what could differ when their logs are replayed: clocks, locales, state outside tables',
+    [
+      ['cellwright check machine.ts', 'the machine and every module that it imports by path'],
+      ['cellwright check shop.ts orders.ts --export machine', 'several, whose machines are the export "machine"'],
+      ["cellwright check machine.ts -o json | jq -r '.findings[].rule'", 'for scripts'],
+    ],
+  )
+    .option('--export <name>', 'which export of the module is the machine', 'default')
     .addOption(output(['json']))
     .addHelpText(
       'after',
-      '// cellwright-allow RULE: reason, on the line of a finding or before it, accepts it. Ends with 1 if there are errors.',
+      `To accept a finding, write on its line or on the one before:
+  // cellwright-allow RULE: why it is no harm here
+
+Ends with 0 if there are no errors (warnings may be), 1 if there are. docs/determinism.md lists the rules.`,
     )
     .action(async (files: string[], options: OutputOption & { export: string }) => {
       const { runCheck } = await import('./verbs/check.ts');
@@ -235,17 +243,26 @@ function buildProgram({ terminal, version, loadUp, loadOwnMachines }: ProgramPar
       outcome.code = await runLogs(terminal, name, options);
     });
 
-  const log = program.command('log').description('prove logs: verify').helpCommand(false);
-  verb(log, 'verify [cell]', 'prove the logs of a fleet, of one cell, or in a folder; they may be served meanwhile', [
-    ['cellwright log verify', 'every cell and the control plane'],
-    ['cellwright log verify tokyo-1', 'one cell; every state hash too, with the machine of its blueprint'],
-    ['cellwright log verify --folder /backup/tokyo-1 --machine machine.ts', 'a backup'],
-    ['cellwright log verify tokyo-1 --no-replay', 'digests, chain and mark only, which is faster'],
-  ])
+  const log = program
+    .command('log')
+    .description('prove that logs are whole and lead to the states that they say: verify')
+    .helpCommand(false)
+    .addHelpText('after', examples([['cellwright log verify', 'every cell and the control plane']]));
+  verb(
+    log,
+    'verify [cell]',
+    'prove the logs of a fleet, of one cell, or in a folder; it changes nothing, and cells may serve meanwhile',
+    [
+      ['cellwright log verify', 'every cell and the control plane'],
+      ['cellwright log verify tokyo-1', 'one cell; every state hash too, with the machine of its blueprint'],
+      ['cellwright log verify --folder /backup/tokyo-1 --machine machine.ts', 'a backup'],
+      ['cellwright log verify tokyo-1 --no-replay', 'digests, chain and mark only, which is faster'],
+    ],
+  )
     .addOption(logFolder())
-    .addOption(machineFile('--machine <file>', 'module of the machine whose states are replayed'))
+    .addOption(machineFile('--machine <file>', 'module of the machine that wrote it, if not the one of the blueprint'))
     .addOption(machineExport())
-    .option('--no-replay', 'do not replay states')
+    .option('--no-replay', 'prove records only, not the states that they lead to')
     .addOption(output(['json', 'yaml']))
     .action(
       async (
@@ -258,9 +275,9 @@ function buildProgram({ terminal, version, loadUp, loadOwnMachines }: ProgramPar
       },
     );
 
-  verb(program, 'replay', 'what happened to tenants, how they were at any time, and what another version would do', [
-    ['cellwright replay --cell tokyo-1', 'its tenants'],
-    ['cellwright replay --cell tokyo-1 --tenant acme', 'the newest records of one'],
+  verb(program, 'replay', 'show what happened to a tenant, how it was at any time, and what another version would do', [
+    ['cellwright replay --cell tokyo-1', 'which tenants its log knows'],
+    ['cellwright replay --cell tokyo-1 --tenant acme', 'the newest records of one tenant'],
     ['cellwright replay --cell tokyo-1 --tenant acme --at 17', 'its state after event 17, as YAML'],
     ['cellwright replay --cell tokyo-1 --tenant acme --at 2026-11-21T12:00:00Z', 'its state at a time'],
     ['cellwright replay --cell tokyo-1 --tenant acme --diff 17 20', 'what changed, and which commands did it'],
@@ -268,16 +285,21 @@ function buildProgram({ terminal, version, loadUp, loadOwnMachines }: ProgramPar
   ])
     .addOption(new Option('--cell <name>', 'whose log: a cell of the fleet, or control'))
     .addOption(logFolder())
-    .addOption(machineFile('--machine <file>', 'module of the machine that wrote it; else that of the blueprint'))
+    .addOption(machineFile('--machine <file>', 'module of the machine that wrote it, if not the one of the blueprint'))
     .addOption(machineExport())
-    .option('--tenant <name>', 'one tenant')
-    .option('--at <moment>', 'its state after an event, or at a time')
-    .option('--diff <moments...>', 'what differs between two moments')
-    .addOption(machineFile('--against <file>', 'module of another version: what would come out otherwise'))
+    .option('--tenant <name>', 'which tenant; without it, all are listed, or compared')
+    .option('--at <moment>', 'state of the tenant after event number MOMENT, or at a time with its zone')
+    .option('--diff <moments...>', 'what differs between two such moments, the earlier one first')
+    .addOption(
+      machineFile(
+        '--against <file>',
+        'module of another version of the machine: what it would have answered otherwise',
+      ),
+    )
     .addOption(
       new Option(
         '--mode <mode>',
-        'isolated: each input meets the recorded history; cumulative: what the version made itself',
+        'of --against. isolated: each input meets the recorded history; cumulative: what the other version made itself',
       )
         .choices(['isolated', 'cumulative'])
         .default('isolated'),
@@ -309,8 +331,16 @@ function buildProgram({ terminal, version, loadUp, loadOwnMachines }: ProgramPar
 
   const quarantine = program
     .command('quarantine')
-    .description('tenants that are refused because their state drifted: list, show, release')
-    .helpCommand(false);
+    .description('tenants that are refused because their state did not follow from their log: list, show, release')
+    .helpCommand(false)
+    .addHelpText(
+      'after',
+      examples([
+        ['cellwright quarantine list', 'which tenants are refused'],
+        ['cellwright quarantine show acme', 'why: the evidence'],
+        ['cellwright quarantine release acme', 'serve it again, once the cause is gone'],
+      ]),
+    );
   const cellOption = (): Option => new Option('--cell <name>', 'only this cell');
   verb(quarantine, 'list', 'which tenants, since when and why', [['cellwright quarantine list', 'of every cell']])
     .addOption(cellOption())
@@ -319,9 +349,12 @@ function buildProgram({ terminal, version, loadUp, loadOwnMachines }: ProgramPar
       const { runQuarantineList } = await import('./verbs/quarantine.ts');
       outcome.code = await runQuarantineList(terminal, options);
     });
-  verb(quarantine, 'show <tenant>', 'the evidence: record, event, hashes, and in what both states differ', [
-    ['cellwright quarantine show acme', 'as YAML'],
-  ])
+  verb(
+    quarantine,
+    'show <tenant>',
+    'the evidence: record, event, hashes, and where the served state and the replayed one differ',
+    [['cellwright quarantine show acme', 'as YAML']],
+  )
     .addOption(cellOption())
     .addOption(output(['json', 'yaml']))
     .action(async (tenant: string, options: DataOption & OutputOption & CellOption) => {
