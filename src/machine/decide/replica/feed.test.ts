@@ -119,14 +119,14 @@ test('whatever happens, the replica gets the records of each instance that it ho
           const position = world.last.get(instance) ?? 0;
           world.step({ type: 'drifted', instance, position, state: position });
         }
-        ok(world.feed.waiting <= small.queuedRecordsMax + 1);
+        ok(world.feed.waiting <= small.queuedRecordsMax);
         ok(world.feed.following <= small.instancesMax);
       }
       if (!alive) world.step({ type: 'ready' });
       world.settle();
       ok(world.applied + world.feed.skipped <= world.position);
     }),
-    { numRuns: 1_000 },
+    { numRuns: 2_000 },
   );
 });
 
@@ -253,4 +253,47 @@ test('a drifted instance is compared once the replica has what the serving side 
   world.settle();
   deepStrictEqual(world.compared, ['a']);
   strictEqual(world.feed.following, 0);
+});
+
+test('a record that does not fit leaves no gap in an instance that the replica holds and of which nothing waits', () => {
+  const world = new World({ queuedRecordsMax: 4, batchRecordsMax: 1 });
+  world.step({ type: 'ready' });
+  world.publish('held');
+  world.publish('a');
+  world.work();
+  for (const instance of ['b', 'c', 'd', 'e']) world.publish(instance);
+  world.publish('held');
+  strictEqual(world.feed.fellBehind, 1);
+  world.publish('held');
+  world.settle();
+  world.publish('held');
+  world.settle();
+  strictEqual(world.held.get('held'), world.last.get('held'));
+});
+
+test('however many instances are forgotten, the queue has room to say so', () => {
+  const world = new World({
+    queuedRecordsMax: 6,
+    queuedUnitsMax: 60,
+    batchRecordsMax: 3,
+    instancesMax: 3,
+    wantedMax: 2,
+  });
+  world.step({ type: 'ready' });
+  for (const instance of ['f', 'a', 'd']) world.publish(instance);
+  world.step({ type: 'drifted', instance: 'c', position: 0, state: 0 });
+  for (const instance of ['b', 'e', 'g', 'h', 'i', 'j']) world.publish(instance);
+  world.settle();
+  ok(world.held.size <= 3);
+});
+
+test('what is forgotten from outside leaves the replica too', () => {
+  const world = new World();
+  world.step({ type: 'ready' });
+  world.publish('a');
+  world.settle();
+  world.publish('a');
+  world.step({ type: 'forget', instance: 'a' });
+  world.settle();
+  deepStrictEqual([...world.held.keys()], []);
 });

@@ -91,6 +91,10 @@ export class Feed<State> {
   readonly #isAfter: (state: State, record: FeedRecord) => boolean;
   readonly #bounds: FeedBounds;
   #queue: BoundedQueue<FeedEntry<State>>;
+  /** Records and states in the queue; what else is in it is small, and bounded by what the replica holds. */
+  #waiting = 0;
+  /** Instances that the replica was sent something of, and nothing yet that ends it. */
+  readonly #sent = new Set<string>();
   /** The least recently used first. */
   readonly #followed = new Map<string, Followed>();
   #followedUnits = 0;
@@ -120,7 +124,7 @@ export class Feed<State> {
 
   /** Records and states that wait. */
   get waiting(): number {
-    return this.#queue.length;
+    return this.#waiting;
   }
 
   /** One step; says what is to be done. O(1) a record, amortised. */
@@ -149,7 +153,7 @@ export class Feed<State> {
         this.#drift(input.instance, input.position, input.state);
         break;
       case 'forget':
-        this.#unfollow(input.instance);
+        this.#forget(input.instance);
         break;
       default:
         unreachable(input, 'unknown input of the feed');
@@ -157,9 +161,25 @@ export class Feed<State> {
     return this.#effects();
   }
 
+  /**
+   * Records and states ask `#admits`. Entries that only end something need no room of their own: since the queue was last
+   * left out as a whole there is one for each instance that the replica or the queue held, or that was pushed after it.
+   */
   #newQueue(): BoundedQueue<FeedEntry<State>> {
+    const { queuedRecordsMax, instancesMax, batchRecordsMax } = this.#bounds;
+    const entriesMax = 2 * (queuedRecordsMax + instancesMax + batchRecordsMax + 1);
+    return new BoundedQueue({ entriesMax, sizeMax: Number.POSITIVE_INFINITY });
+  }
+
+  /** Whether one more record or state fits. Where none waits, one of any size does. */
+  get #admits(): boolean {
     const { queuedRecordsMax, queuedUnitsMax } = this.#bounds;
-    return new BoundedQueue({ entriesMax: queuedRecordsMax, sizeMax: queuedUnitsMax });
+    return this.#waiting === 0 || (this.#waiting < queuedRecordsMax && this.#queue.size < queuedUnitsMax);
+  }
+
+  #push(entry: FeedEntry<State>, units: number): void {
+    this.#queue.push(entry, units);
+    this.#waiting += 1;
   }
 
   #publish(record: FeedRecord): void {
@@ -172,20 +192,19 @@ export class Feed<State> {
     if (followed === undefined) {
       if (previous > 0 || !this.#ready) {
         this.skipped += 1;
-        if (this.#ready && this.#wanted.size < this.#bounds.wantedMax) this.#wanted.add(instance);
+        if (this.#ready) this.#want(instance);
         return;
       }
       followed = { position: 0, units: 0 };
     }
     // Part of the capture already.
     if (position <= followed.position) return;
-    if (!this.#queue.admits) {
-      this.#skipAll();
+    if (!this.#admits) {
       this.skipped += 1;
-      this.#wanted.add(instance);
+      this.#skipAll(instance);
       return;
     }
-    this.#queue.push({ type: 'record', record }, record.head.length + units);
+    this.#push({ type: 'record', record }, record.head.length + units);
     followed.position = position;
     this.#use(instance, followed, units);
     this.#compareIfThere(instance, position);
@@ -201,8 +220,7 @@ export class Feed<State> {
     if (this.#followed.size <= instancesMax && this.#followedUnits <= instanceUnitsMax) return;
     for (const oldest of this.#followed.keys()) {
       if (oldest === instance) return;
-      this.#unfollow(oldest);
-      this.#tell({ type: 'forget', instance: oldest });
+      this.#forget(oldest);
       if (this.#followed.size <= instancesMax && this.#followedUnits <= instanceUnitsMax) return;
     }
   }
@@ -230,11 +248,11 @@ export class Feed<State> {
 
   #take(instance: string, { position, units, state }: FeedCapture<State>): void {
     this.#capturing = false;
-    if (!this.#ready || !this.#queue.admits) return;
+    if (!this.#ready || !this.#admits) return;
     this.captures += 1;
     this.#credit -= units;
     this.#unfollow(instance);
-    this.#queue.push({ type: 'state', instance, position, state }, units);
+    this.#push({ type: 'state', instance, position, state }, units);
     this.#use(instance, { position, units: 0 }, units);
   }
 
@@ -249,46 +267,53 @@ export class Feed<State> {
     if (this.#drifted.size === 0) return;
     const drifted = this.#drifted.get(instance);
     if (drifted === undefined || reached < drifted.position) return;
+    this.#end(instance);
+  }
+
+  /** The replica is to let go of an instance, and of whatever waits of it. */
+  #forget(instance: string): void {
+    if (this.#followed.has(instance) || this.#sent.has(instance)) this.#end(instance);
+    else this.#drifted.delete(instance);
+  }
+
+  /** The last entry of an instance, unless it is taken up again: a comparison if one is wanted. */
+  #end(instance: string): void {
+    const drifted = this.#drifted.get(instance);
     this.#drifted.delete(instance);
     this.#unfollow(instance);
-    this.#tell({ type: 'compare', instance, ...drifted });
+    this.#queue.push(
+      drifted === undefined ? { type: 'forget', instance } : { type: 'compare', instance, ...drifted },
+      0,
+    );
   }
 
-  /** Small entries that must not be lost: an instance has at most one of each. */
-  #tell(entry: FeedEntry<State>): void {
-    if (!this.#queue.admits) this.#skipAll();
-    this.#queue.push(entry, 1);
-  }
-
-  /** The replica is too far behind: what waits is left out, and whom it concerns starts again from a capture. */
-  #skipAll(): void {
+  /**
+   * The replica is too far behind: what waits is left out, and whom it concerns starts again from a capture; so does the
+   * instance of the record that did not fit.
+   */
+  #skipAll(instance: string): void {
     const dropped = this.#queue.take(this.#queue.length);
-    this.fellBehind += 1;
-    const forgotten = new Set<string>();
-    const kept: FeedEntry<State>[] = [];
-    for (const entry of dropped) {
-      if (entry.type === 'compare') {
-        kept.push(entry);
-        continue;
-      }
-      if (entry.type === 'record') this.skipped += 1;
-      const instance = entry.type === 'record' ? entry.record.instance : entry.instance;
-      forgotten.add(instance);
-    }
     this.#queue = this.#newQueue();
-    for (const instance of forgotten) {
-      this.#unfollow(instance);
-      const drifted = this.#drifted.get(instance);
+    this.#waiting = 0;
+    this.fellBehind += 1;
+    const forgotten = new Set([instance]);
+    for (const entry of dropped) {
+      if (entry.type === 'record') this.skipped += 1;
       // Its records are lost, so the replica compares with what it has.
-      if (drifted !== undefined) {
-        this.#drifted.delete(instance);
-        kept.push({ type: 'compare', instance, ...drifted });
-      } else if (!kept.some((entry) => entry.type === 'compare' && entry.instance === instance)) {
-        kept.push({ type: 'forget', instance });
-      }
-      if (this.#wanted.size < this.#bounds.wantedMax) this.#wanted.add(instance);
+      if (entry.type === 'compare') this.#drifted.set(entry.instance, entry);
+      forgotten.add(entry.type === 'record' ? entry.record.instance : entry.instance);
     }
-    for (const entry of kept) if (this.#queue.admits) this.#queue.push(entry, 1);
+    for (const one of forgotten) {
+      // What the replica never heard of it need not let go.
+      if (this.#sent.has(one)) this.#end(one);
+      this.#unfollow(one);
+      this.#drifted.delete(one);
+      this.#want(one);
+    }
+  }
+
+  #want(instance: string): void {
+    if (this.#wanted.size < this.#bounds.wantedMax) this.#wanted.add(instance);
   }
 
   #lose(): void {
@@ -297,19 +322,38 @@ export class Feed<State> {
     this.#capturing = false;
     this.#early = undefined;
     for (const entry of this.#queue.take(this.#queue.length)) if (entry.type === 'record') this.skipped += 1;
+    this.#waiting = 0;
     this.#followed.clear();
     this.#followedUnits = 0;
+    this.#sent.clear();
     this.#wanted.clear();
     this.#drifted.clear();
+  }
+
+  #noteSent(entry: FeedEntry<State>): void {
+    switch (entry.type) {
+      case 'record':
+        this.#waiting -= 1;
+        this.#sent.add(entry.record.instance);
+        return;
+      case 'state':
+        this.#waiting -= 1;
+        this.#sent.add(entry.instance);
+        return;
+      default:
+        this.#sent.delete(entry.instance);
+    }
   }
 
   #effects(): readonly FeedEffect<State>[] {
     const effects: FeedEffect<State>[] = [];
     if (this.#ready && !this.#busy && this.#queue.length > 0) {
       this.#busy = true;
-      effects.push({ type: 'send', entries: this.#queue.take(this.#bounds.batchRecordsMax) });
+      const entries = this.#queue.take(this.#bounds.batchRecordsMax);
+      for (const entry of entries) this.#noteSent(entry);
+      effects.push({ type: 'send', entries });
     }
-    const free = this.#queue.length < this.#bounds.queuedRecordsMax / 4;
+    const free = this.#waiting < this.#bounds.queuedRecordsMax / 4;
     if (this.#wanted.size > 0 && this.#ready && !this.#capturing && free && this.#credit > 0) {
       for (const instance of this.#wanted) {
         this.#wanted.delete(instance);
