@@ -18,11 +18,14 @@ interface Kept {
   readonly states: ReadonlyMap<string, string>;
 }
 
-/** What is done to one log. Where nothing may prove the log afterwards, `mustRefuse`; elsewhere it refuses or is as before. */
+/**
+ * What is done to one log, and who must feel it: the whole cell, if its log cannot be opened; the tenant whose record it
+ * is, if that lies before the checkpoint; elsewhere it is refused or everything is as before.
+ */
 interface Damage {
   readonly cell: number;
   readonly name: string;
-  readonly mustRefuse: boolean;
+  readonly felt: 'by the cell' | 'by its first tenant' | 'perhaps';
   readonly apply: (folder: string) => void;
 }
 
@@ -72,6 +75,8 @@ describe('damage on disk', { timeout: 300_000 }, () => {
     cpSync(copy, data, { recursive: true });
   };
   const folderOf = (cell: string): string => join(data, 'cells', cell);
+  const whoIn = (cell: string, quarantined: ReadonlySet<string>): string =>
+    tenantsOf(cell).find((tenant) => quarantined.has(tenant)) ?? 'as before';
   const tenantsOf = (cell: string): readonly string[] => tenants.filter((tenant) => cellOf.get(tenant) === cell);
 
   const inPayload = (round: string, last: boolean) => (folder: string) => {
@@ -97,34 +102,39 @@ describe('damage on disk', { timeout: 300_000 }, () => {
       how: 'stopped',
       soakOnly: false,
       damages: [
-        { cell: 0, name: 'in the first record', mustRefuse: true, apply: inPayload('stopped', false) },
-        { cell: 1, name: 'in the first bytes of the file', mustRefuse: true, apply: at('log.db', 3) },
-        { cell: 2, name: 'the whole log missing', mustRefuse: true, apply: (folder) => rmSync(join(folder, 'log.db')) },
+        { cell: 0, name: 'in the first record', felt: 'by its first tenant', apply: inPayload('stopped', false) },
+        { cell: 1, name: 'in the first bytes of the file', felt: 'by the cell', apply: at('log.db', 3) },
+        {
+          cell: 2,
+          name: 'the whole log missing',
+          felt: 'by the cell',
+          apply: (folder) => rmSync(join(folder, 'log.db')),
+        },
       ],
     },
     {
       how: 'killed',
       soakOnly: false,
       damages: [
-        { cell: 0, name: 'in a record not yet moved', mustRefuse: true, apply: inPayload('killed', false) },
-        { cell: 1, name: 'in the head of the write-ahead log', mustRefuse: true, apply: at('log.db-wal', 18) },
-        { cell: 2, name: 'in the mark of the last acknowledged', mustRefuse: false, apply: at('log.mark', 4) },
+        { cell: 0, name: 'in a record not yet moved', felt: 'by the cell', apply: inPayload('killed', false) },
+        { cell: 1, name: 'in the head of the write-ahead log', felt: 'by the cell', apply: at('log.db-wal', 18) },
+        { cell: 2, name: 'in the mark of the last acknowledged', felt: 'perhaps', apply: at('log.mark', 4) },
       ],
     },
     {
       how: 'stopped',
       soakOnly: true,
       damages: [
-        { cell: 0, name: 'in the last record', mustRefuse: true, apply: inPayload('stopped', true) },
-        { cell: 1, name: 'somewhere in the last page', mustRefuse: false, apply: somewhere('log.db') },
+        { cell: 0, name: 'in the last record', felt: 'by its first tenant', apply: inPayload('stopped', true) },
+        { cell: 1, name: 'somewhere in the last page', felt: 'perhaps', apply: somewhere('log.db') },
       ],
     },
     {
       how: 'killed',
       soakOnly: true,
       damages: [
-        { cell: 0, name: 'in the last page of the write-ahead log', mustRefuse: false, apply: somewhere('log.db-wal') },
-        { cell: 1, name: 'the last half missing', mustRefuse: true, apply: cutInHalf },
+        { cell: 0, name: 'in the last page of the write-ahead log', felt: 'perhaps', apply: somewhere('log.db-wal') },
+        { cell: 1, name: 'the last half missing', felt: 'by the cell', apply: cutInHalf },
       ],
     },
   ];
@@ -140,11 +150,21 @@ describe('damage on disk', { timeout: 300_000 }, () => {
       const before = new Map(damaged.map(({ name }) => [name, hashesOf(folderOf(name))]));
       const fleet = await Fleet.start({ data, ...ports });
       const refused = new Set<string>();
+      const quarantined = new Set<string>();
       try {
-        for (const { name, where, mustRefuse } of damaged) {
-          for (const tenant of tenantsOf(name)) {
+        for (const { name, where, felt } of damaged) {
+          for (const [i, tenant] of tenantsOf(name).entries()) {
             const answer = await settled(fleet, tenant);
-            if (answer.status === 200 && !mustRefuse) continue;
+            const own = felt === 'by its first tenant' && i === 0;
+            if (answer.status === 200 && !own && felt !== 'by the cell') continue;
+            if (own || (felt === 'perhaps' && answer.body.includes('tenant-quarantined'))) {
+              quarantined.add(tenant);
+              const problem = expectProblem(answer, 503, 'tenant-quarantined');
+              assert.match(problem.detail, new RegExp(tenant), 'names the tenant');
+              const json = { item: 'more', quantity: 1 };
+              expectProblem(await fleet.tenant(tenant, '/commands/addStock', { json }), 503, 'tenant-quarantined');
+              continue;
+            }
             refused.add(name);
             assert.equal(answer.status, 503, `${name}, ${where}: ${answer.body}`);
             const problem = expectProblem(answer, 503, 'cell-damaged');
@@ -154,17 +174,25 @@ describe('damage on disk', { timeout: 300_000 }, () => {
           const shown = await fleet.must('describe', 'cell', name);
           if (refused.has(name)) assert.match(shown, /damaged|cannot be proven/i, 'describe says why');
         }
-        const healthy = tenants.filter((tenant) => !refused.has(cellOf.get(tenant) ?? ''));
+        const isServed = (tenant: string): boolean =>
+          !refused.has(cellOf.get(tenant) ?? '') && !quarantined.has(tenant);
+        const healthy = tenants.filter(isServed);
         const expected = new Map(healthy.map((tenant) => [tenant, state.states.get(tenant)]));
         assert.deepEqual(await statesOf(fleet, healthy), expected, 'whoever serves, serves everything');
         t.diagnostic(
-          damaged.map(({ name, where }) => `${where}: ${refused.has(name) ? 'refused' : 'as before'}`).join('; '),
+          damaged
+            .map(({ name, where }) => `${where}: ${refused.has(name) ? 'refused' : whoIn(name, quarantined)}`)
+            .join('; '),
         );
       } finally {
         await fleet.stop();
       }
       for (const name of refused)
         assert.deepEqual(logsIn(hashesOf(folderOf(name))), logsIn(before.get(name)), 'the evidence is untouched');
+      for (const tenant of quarantined) {
+        const name = cellOf.get(tenant) ?? '';
+        assert.equal(recordsIn(hashesOf(folderOf(name))), recordsIn(before.get(name)), 'the evidence is untouched');
+      }
     });
   }
 
@@ -203,7 +231,7 @@ describe('damage on disk', { timeout: 300_000 }, () => {
       restore(state);
       const folder = join(data, 'control');
       apply(folder);
-      const before = logsIn(hashesOf(folder));
+      const before = recordsIn(hashesOf(folder));
       const up = await FleetProcess.spawn({ data, ...ports });
       try {
         const router = `http://127.0.0.1:${ports.routerPort}`;
@@ -232,7 +260,7 @@ describe('damage on disk', { timeout: 300_000 }, () => {
         const finished = await up.stop();
         assert.equal(finished.code, 1, `up ends with 1; stderr: ${finished.stderr}`);
       }
-      assert.deepEqual(logsIn(hashesOf(folder)), before, 'the evidence is untouched');
+      assert.equal(recordsIn(hashesOf(folder)), before, 'the evidence is untouched');
     });
   }
 
@@ -247,10 +275,15 @@ describe('damage on disk', { timeout: 300_000 }, () => {
 async function settled(fleet: Fleet, tenant: string): Promise<Awaited<ReturnType<Fleet['tenant']>>> {
   return eventually(`${tenant} is answered`, 15_000, async () => {
     const answer = await fleet.tenant(tenant, '/state');
-    return (answer.status === 200 || answer.body.includes('damaged')) && answer;
+    return (answer.status === 200 || /damaged|quarantined/.test(answer.body)) && answer;
   });
 }
 
 function logsIn(hashes: Readonly<Record<string, string>> | undefined): Readonly<Record<string, string>> {
   return Object.fromEntries(Object.entries(hashes ?? {}).filter(([path]) => path.startsWith('log.')));
+}
+
+/** Of a log that was opened because only its history is damaged: the records. Its mark is written at each opening. */
+function recordsIn(hashes: Readonly<Record<string, string>> | undefined): string | undefined {
+  return hashes?.['log.db'];
 }
