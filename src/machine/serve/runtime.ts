@@ -14,7 +14,7 @@ import {
 import type { NextTimer } from '../decide/residency/directory.ts';
 import { MemoryQuarantine, type DriftEvidence, type Quarantine } from '../decide/replica/drift.ts';
 import type { Message } from '../decide/state/effects.ts';
-import { erasureRecord } from '../decide/log/erasure.ts';
+import { erasureRecord, isErasure } from '../decide/log/erasure.ts';
 import type { FeedRecord } from '../decide/replica/feed.ts';
 import type { CommandAnswer, CommandRequest, Decision, Instance } from '../decide/instance/instance.ts';
 import { InvariantCounts } from '../decide/instance/invariants.ts';
@@ -315,6 +315,7 @@ class HostRuntime implements Runtime {
       if (!(thrown instanceof Fault && thrown.code === 'history-erased')) throw thrown;
     }
     this.#options.quarantine?.erase?.(name);
+    this.#keeper?.forget(name);
     await this.#store.erase(name);
     await this.#log?.erase();
   }
@@ -459,7 +460,7 @@ class HostRuntime implements Runtime {
     const answer = await this.#change(instance, (hosted, nowMs) => hosted.fireTimer(nowMs, this.#entropy));
     const entry = this.#residents.directory.get(instance);
     if (answer.kind === 'accepted' && entry !== undefined) this.#alarm.follow(entry);
-    return answer.kind === 'accepted';
+    return answer.kind === 'accepted' || answer.fault.code === 'history-erased';
   }
 
   #append(hosted: Hosted, record: LogRecord): void {
@@ -468,7 +469,9 @@ class HostRuntime implements Runtime {
     const text = encodeRecord(position, previous, record);
     this.#lastNow = record.now;
     this.#residents.appended(hosted, position);
-    const entry = { hosted, record, text, position, previous, nextTimer: nextTimerOf(hosted.instance) };
+    // What is erased has nothing to do any more.
+    const nextTimer = isErasure(record.payload) ? 'none' : nextTimerOf(hosted.instance);
+    const entry = { hosted, record, text, position, previous, nextTimer };
     this.#step({ type: 'append', position, units: text.head.length + text.payload.length, entry });
     if (this.#flushing) return;
     this.#flushing = true;
@@ -520,7 +523,10 @@ class HostRuntime implements Runtime {
         return;
       case 'rollback':
         // What these records led to must not be seen any more: the next who asks gets what the log says.
-        for (const { hosted } of effect.entries) this.#residents.takenBack(hosted);
+        for (const { hosted } of effect.entries) {
+          this.#residents.takenBack(hosted);
+          this.#keeper?.forget(hosted.name);
+        }
         return;
       case 'refuse':
         for (const token of effect.tokens) token.refuse();

@@ -52,22 +52,29 @@ class Parted extends Error {
 export async function hydrate(sources: HydrationSources): Promise<Hydrated> {
   const { entry, machine, store, onDamaged } = sources;
   const name = entry.instance;
+  // Forgotten once something else led to the right state: else the records may be at fault, and not the snapshots.
+  const useless: number[] = [];
+  const forget = async (): Promise<void> => {
+    for (const position of useless) await store.drop(name, position).catch(() => {});
+  };
   for (const snapshot of await snapshotsOf(sources)) {
     const of = `The snapshot of ${name} at record ${snapshot.position}`;
     try {
       const instance = await restore(sources, snapshot);
       if (instance === undefined) continue;
       const tail = await replayAfter(sources, instance, snapshot.position);
+      await forget();
       return { kind: 'ready', instance, snapshot: snapshot.position, tail };
     } catch (thrown) {
       if (!(thrown instanceof StateMismatch || thrown instanceof Parted)) throw thrown;
       onDamaged(`${of} cannot be used: ${thrown.message}`);
-      await store.drop(name, snapshot.position).catch(() => {});
+      useless.push(snapshot.position);
     }
   }
   try {
     const instance = new EmptyInstance(name, machine);
     const tail = await replayAfter(sources, instance, 0);
+    await forget();
     return { kind: 'ready', instance, snapshot: 0, tail };
   } catch (thrown) {
     if (!(thrown instanceof Parted)) throw thrown;

@@ -34,6 +34,8 @@ export class Keeper {
   #recordsSince = 0;
   #working: Promise<void> | undefined;
   #stopped = false;
+  /** Whose state is being written out, unless that was given up. */
+  #writing: string | undefined;
   /** What it did so far. */
   readonly figures = { checkpoints: 0, snapshots: 0, slices: 0 };
 
@@ -50,6 +52,12 @@ export class Keeper {
   wantSnapshot(instance: string): void {
     this.#wanted.add(instance);
     this.#work();
+  }
+
+  /** Stores nothing more of what an instance was: it was erased or taken back. */
+  forget(instance: string): void {
+    this.#wanted.delete(instance);
+    if (this.#writing === instance) this.#writing = undefined;
   }
 
   /** Ends what is under way. With `checkpoint`, the next start has nothing to read. */
@@ -117,15 +125,16 @@ export class Keeper {
     const { position } = hosted;
     const records = (directory.get(instance)?.tail ?? 0) + hosted.pending;
     const state = hosted.instance.capture();
+    this.#writing = instance;
     let number = 0;
     for (const text of encodeState(state)) {
       await store.putPart(instance, position, number, text);
       number += 1;
       this.figures.slices += 1;
-      if (this.#stopped) return;
+      if (this.#stopped || this.#writing !== instance) return;
     }
     // A snapshot of what the log may yet lose would be a snapshot of another history.
-    if (!(await durable(position))) return;
+    if (!(await durable(position)) || this.#writing !== instance) return;
     await store.snapshot(instance, position, number);
     directory.snapshotted(instance, position, (directory.get(instance)?.tail ?? records) - records);
     this.figures.snapshots += 1;

@@ -458,6 +458,37 @@ test('an instance that drifted is refused by itself, with evidence, and the othe
   await runtime.close();
 });
 
+test('an instance that is quarantined while it is being loaded is not served', async () => {
+  const { disk } = await withSnapshots();
+  const { runtime } = await openOn(disk, {});
+  const hash = { seq: 150, stateHash: '', keysHash: '' };
+  const waits = runtime.execute({ instance: 'acme', command: 'addStock', input: { item: 'x', quantity: 1 } });
+  await turn();
+  const reason = 'the replica came to another state';
+  runtime.quarantineInstance('acme', { foundBy: 'replica', position: 150, recorded: hash, found: undefined, reason });
+  for (const answer of [await waits, await runtime.query({ instance: 'acme', query: 'stock', input: {} })]) {
+    ok(answer.kind === 'rejected' && answer.fault.code === 'tenant-quarantined', answer.kind);
+  }
+  await runtime.close();
+});
+
+test('a damaged record does not cost an instance its snapshots, which may be right', async () => {
+  const { disk } = await withSnapshots();
+  const snapshots = disk.snapshots.get('acme');
+  const last = disk.records[149];
+  ok(last !== undefined);
+  disk.records[149] = { ...last, head: last.head.replaceAll(/c2:[0-9a-f]{4}/g, 'c2:0000') };
+  const damaged = await openOn(disk, {});
+  const answer = await damaged.runtime.execute({
+    instance: 'acme',
+    command: 'addStock',
+    input: { item: 'x', quantity: 1 },
+  });
+  ok(answer.kind === 'rejected' && answer.fault.code === 'tenant-quarantined');
+  await damaged.runtime.close();
+  deepStrictEqual(disk.snapshots.get('acme'), snapshots);
+});
+
 test('a large state is written out and read back in slices, and others are answered between them', async () => {
   const disk = new Disk();
   const { runtime } = await openOn(disk, { snapshotRecordsMin: 20_000, checkpointRecords: 1_000_000 });

@@ -95,7 +95,7 @@ export class Residents {
     const misfit = this.#directory.misfit(record, emptyHash);
     // What an instance's records said before its erasure is not there any more, so nothing leads up to it.
     if (misfit !== undefined && !isErasure(record.payload)) throw new DirectoryMisfit(misfit);
-    this.#directory.follow(record, record.position, 'unknown');
+    this.#directory.follow(record, record.position, isErasure(record.payload) ? 'none' : 'unknown');
   }
 
   /** Takes a record of a log that is read from its first: replays it as long as its instance is in memory. */
@@ -104,8 +104,9 @@ export class Residents {
     const machine = this.#machineOf(name, record.machine, record.machineVersion, position);
     const misfit = this.#directory.misfit(record, emptyHash);
     const isFirst = this.#directory.get(name) === undefined;
-    this.#directory.follow(record, record.position, 'unknown');
-    if (isErasure(record.payload)) {
+    const erased = isErasure(record.payload);
+    this.#directory.follow(record, record.position, erased ? 'none' : 'unknown');
+    if (erased) {
       this.discard(name);
       return;
     }
@@ -312,6 +313,9 @@ export class Residents {
       this.figures.hydrations += 1;
       assert(entry.position === position, 'nothing is recorded of an instance that is not in memory');
       return () => {
+        // Meanwhile somebody else may have found that it is not to be served.
+        const { quarantine } = this.#options;
+        if (quarantine.has(name)) return quarantine.refusal?.(name) ?? quarantinedFault(name);
         this.#directory.snapshotted(name, hydrated.snapshot, hydrated.tail);
         const hosted = this.#host(hydrated.instance, position);
         const why = onHydrated(hosted);
@@ -332,7 +336,11 @@ export class Residents {
     const waiters = this.#waiting.get(name) ?? [];
     this.#waiting.delete(name);
     this.#waitingCount -= waiters.length;
-    for (const use of waiters) use(found);
+    for (const use of waiters) {
+      // Whoever came first may have erased it: what was found is then nobody's any more, and the others wait anew.
+      if (found instanceof Hosted && this.#resident.get(name) !== found) this.wait(name, use);
+      else use(found);
+    }
   }
 }
 

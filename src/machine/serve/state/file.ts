@@ -127,6 +127,7 @@ export class StateFile {
   readonly #part: StatementSync;
   readonly #dropParts: StatementSync;
   readonly #dropSnapshot: StatementSync;
+  readonly #dropUnfinished: StatementSync;
   /** Over all entries, as stored; kept up to date, so that a checkpoint costs what changed. */
   readonly #hash = new SetHash();
   #entries = 0;
@@ -153,6 +154,9 @@ export class StateFile {
     this.#part = database.prepare('SELECT text, digest FROM part WHERE instance = ? AND position = ? AND number = ?');
     this.#dropParts = database.prepare('DELETE FROM part WHERE instance = ? AND position = ?');
     this.#dropSnapshot = database.prepare('DELETE FROM snapshot WHERE instance = ? AND position = ?');
+    this.#dropUnfinished = database.prepare(
+      'DELETE FROM part WHERE instance = ?1 AND position NOT IN (SELECT position FROM snapshot WHERE instance = ?1)',
+    );
     try {
       this.#putMeta.run('owner', owner);
       for (const { instance, entry } of database.prepare('SELECT instance, entry FROM directory').iterate()) {
@@ -208,6 +212,7 @@ export class StateFile {
     for (const { position: old } of this.#snapshots.all(instance).slice(snapshotsMax)) {
       if (typeof old === 'number') this.drop(instance, old);
     }
+    this.#dropUnfinished.run(instance);
   }
 
   /** Snapshots of an instance, the newest first. */
@@ -231,11 +236,12 @@ export class StateFile {
     this.#dropParts.run(instance, position);
   }
 
-  /** Forgets every snapshot of an instance, so that no byte of them is left in the file or beside it. */
+  /** Forgets every snapshot of an instance, unfinished ones included, so that no byte of them is left in the file or beside it. */
   erase(instance: string): void {
     for (const { position } of this.#snapshots.all(instance)) {
       if (typeof position === 'number') this.drop(instance, position);
     }
+    this.#dropUnfinished.run(instance);
     // The write-ahead log still has them, unless a checkpoint under way holds it open; then the next one truncates it.
     if (!this.#inTransaction) this.#database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
     else this.#truncates = true;
