@@ -15,11 +15,13 @@ const sized = [
   'crash',
   'power-loss',
   'bit-flips',
+  'runtime',
+  'state/file',
 ];
 /** Those that stand in `test/machine`. */
 const ofTheMachine = new Set(['same-hash']);
 /** Those that stand beside the code of the log. */
-const ofTheLog = new Set(['crash', 'power-loss', 'bit-flips']);
+const ofTheLog = new Set(['crash', 'power-loss', 'bit-flips', 'runtime', 'state/file']);
 
 const chosen = process.argv.length > 2 ? process.argv.slice(2) : sized;
 const files = chosen.map((name) => {

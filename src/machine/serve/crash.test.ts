@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +13,8 @@ const root = mkdtempSync(join(tmpdir(), 'cellwright-crash-'));
 after(() => rmSync(root, { recursive: true, force: true }));
 const child = join(import.meta.dirname, '../../../test/machine/crash-child.ts');
 const node = [process.execPath, '--disable-warning=ExperimentalWarning', '--conditions=cellwright-source'];
+/** Half of a start is loading modules, unless a process that ended by itself has left them compiled here. */
+const env = { ...process.env, NODE_COMPILE_CACHE: join(root, 'compile-cache') };
 const kills = process.env['CELLWRIGHT_SOAK'] === '1' ? 500 : 30;
 const killsOfOneLog = 10;
 const tenants = ['acme', 'bolt', 'coop'];
@@ -127,7 +129,7 @@ async function liveAndDie(folder: string, clients: Clients, random: (below: numb
   const strace = ['strace', '-f', '-o', '/dev/null', ...inject];
   const [program, ...given] = [...(point === undefined ? [] : strace), ...node, child, folder];
   // A group of its own, so that whatever of it is left can be killed: strace survives who it traces for a moment.
-  const process_ = spawn(program, given, { stdio: ['pipe', 'pipe', 'inherit'], detached: true });
+  const process_ = spawn(program, given, { stdio: ['pipe', 'pipe', 'inherit'], detached: true, env });
   const closed = new Promise((resolve) => process_.once('close', resolve));
   let left = point === undefined ? 1 + random(100) : 150;
   let byHand = false;
@@ -184,6 +186,8 @@ test(`killed ${kills} times at every kind of sync point: nothing acknowledged is
     `SEED=${seed}${straceThere ? '' : '; strace is missing, so at random instants only: apt-get install strace'}`,
   );
   const random = randomFrom(seed);
+  const [program, ...given] = [...node, child, join(root, 'warm')];
+  strictEqual(spawnSync(program, given, { input: '', stdio: ['pipe', 'ignore', 'inherit'], env }).status, 0);
   const killedAt = new Map<string, number>();
   let answers = 0;
   for (let kill = 0; kill < kills;) {

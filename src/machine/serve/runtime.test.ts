@@ -306,6 +306,8 @@ function randomFrom(seed: number): (below: number) => number {
   };
 }
 
+const soak = process.env['CELLWRIGHT_SOAK'] === '1';
+
 test('a flipped byte anywhere in the files of a killed process is detected or harmless', async (t) => {
   const folder = newFolder();
   const states = await killedLog(folder);
@@ -314,7 +316,7 @@ test('a flipped byte anywhere in the files of a killed process is detected or ha
   const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
   t.diagnostic(`SEED=${seed}`);
   const random = randomFrom(seed);
-  const flips = Number(process.env['FLIPS'] ?? 45);
+  const flips = Number(process.env['FLIPS'] ?? (soak ? 450 : 18));
   let detected = 0;
   let harmless = 0;
   for (let i = 0; i < flips; i++) {
@@ -386,7 +388,7 @@ test('killed at random instants, nothing acknowledged is lost and nothing is app
   t.diagnostic(`SEED=${seed}`);
   const random = randomFrom(seed);
   const acknowledged = new Set<number>();
-  for (let kill = 0; kill < 12; kill++) {
+  for (let kill = 0; kill < (soak ? 60 : 3); kill++) {
     // Starts again at the first key that was not acknowledged, so keys of unknown outcome are repeated.
     let first = 0;
     while (acknowledged.has(first)) first += 1;
