@@ -11,6 +11,7 @@ import {
   type CommitInput,
   type CommitState,
 } from '../decide/log/commit.ts';
+import { archiveBounds, type ArchiveBounds } from '../decide/residency/archiving.ts';
 import type { NextTimer } from '../decide/residency/directory.ts';
 import { MemoryQuarantine, type DriftEvidence, type Quarantine } from '../decide/replica/drift.ts';
 import type { Message } from '../decide/state/effects.ts';
@@ -61,6 +62,8 @@ export interface RuntimeOptions {
   readonly onStopped: (reason: Fault) => void;
   /** What is in memory, and what a restart or a hydration reads; the rest as in `residencyBounds`. */
   readonly bounds?: Partial<ResidencyBounds>;
+  /** When old records leave the log for its archive; `archiveBounds` unless given. Without retention all are kept. */
+  readonly archive?: ArchiveBounds;
   /** Read and prove the whole log, also if a checkpoint says that only its tail is new. */
   readonly proveWhole?: boolean;
   /** Instances that are refused; forgotten with the process unless given. */
@@ -92,6 +95,8 @@ export interface ResidencyFigures {
   readonly evictions: number;
   readonly snapshots: number;
   readonly checkpoints: number;
+  /** The last record that this process moved into the archive; 0 if none. */
+  readonly archivedUpTo: number;
 }
 
 export interface Runtime {
@@ -113,7 +118,8 @@ export interface Runtime {
   messageDelivered(instance: InstanceName, id: string): Promise<CommandAnswer>;
   /**
    * Erases an instance: its last record says so, what all before it said leaves log and snapshots, and whoever asks for
-   * it gets `history-erased` for ever. Resolves when no byte of it is left; after a crash meanwhile, call it again.
+   * it gets `history-erased`, until a record begins an explicit new life of the name, which nothing writes yet.
+   * Resolves when no byte of it is left; after a crash meanwhile, call it again.
    */
   erase(instance: InstanceName): Promise<void>;
   /** Instances that have at least one durable record. */
@@ -182,6 +188,7 @@ class HostRuntime implements Runtime {
   #history: History | undefined;
   #log: Log | undefined;
   #commit: CommitState<Entry, Waiting> = commitState(0);
+  readonly #erased = new Set<InstanceName>();
   #lastNow = 0;
   #durableNow = 0;
   #flushing = false;
@@ -225,6 +232,7 @@ class HostRuntime implements Runtime {
       onNotice,
     });
     this.#log = log;
+    for (const { instance } of log.erased) this.#erased.add(instance);
     this.#lastNow = lastNowMs;
     this.#durableNow = lastNowMs;
     this.#commit = commitState(log.last.position);
@@ -238,6 +246,12 @@ class HostRuntime implements Runtime {
         resident: (instance) => this.#residents.peek(instance),
         durable: (position) => this.#durable(position),
         last: () => ({ mark: log.last, nowMs: this.#durableNow }),
+        archive: {
+          bounds: this.#options.archive ?? archiveBounds,
+          isErased: (instance) => this.#erased.has(instance),
+          archive: (upTo, retention) => log.archive(upTo, retention),
+        },
+        onNotArchived: (why) => onNotice(`Old records stay in the log and are not archived: ${why}`),
         onFailed: (why) =>
           onNotice(`state.db is not written any more, so the next start reads more of the log: ${why}`),
       });
@@ -318,6 +332,7 @@ class HostRuntime implements Runtime {
     this.#keeper?.forget(name);
     await this.#store.erase(name);
     await this.#log?.erase();
+    this.#erased.add(name);
   }
 
   instances(): readonly InstanceName[] {
@@ -354,8 +369,9 @@ class HostRuntime implements Runtime {
 
   get residency(): ResidencyFigures {
     const { directory, size, bytes, figures } = this.#residents;
-    const { snapshots = 0, checkpoints = 0 } = this.#keeper?.figures ?? {};
-    return { instances: directory.size, resident: size, residentBytes: bytes, ...figures, snapshots, checkpoints };
+    const { snapshots = 0, checkpoints = 0, archived: archivedUpTo = 0 } = this.#keeper?.figures ?? {};
+    const kept = { snapshots, checkpoints, archivedUpTo };
+    return { instances: directory.size, resident: size, residentBytes: bytes, ...figures, ...kept };
   }
 
   async close(): Promise<void> {

@@ -159,15 +159,20 @@ export class LogWriter {
   }
 
   /**
-   * From a record of an instance back to those before it, the newest first, at most `count`. Nothing of it is
-   * proven: whoever needs the records reads them.
+   * From a record of an instance back to those before it, the newest first, at most `count`, and none from the first
+   * on that is not there any more: whoever needs that one asks for it. Nothing of it is proven.
    */
   walk(position: number, count: number): readonly WalkedRecord[] {
     const walked: WalkedRecord[] = [];
     for (let at = position; at > 0 && walked.length < count;) {
-      const record = this.#readerOf(at).walked(at);
-      walked.push(record);
-      at = record.previous;
+      try {
+        const record = this.#readerOf(at).walked(at);
+        walked.push(record);
+        at = record.previous;
+      } catch (thrown) {
+        if (walked.length === 0) throw thrown;
+        break;
+      }
     }
     return walked;
   }

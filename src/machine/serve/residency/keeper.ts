@@ -1,9 +1,12 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Fault } from '../../../kernel/fault.ts';
 import type { Directory } from '../../decide/residency/directory.ts';
 import { checkpointDue, type ResidencyBounds } from '../../decide/residency/residency.ts';
+import { archivable, type ArchiveBounds } from '../../decide/residency/archiving.ts';
 import { encodeState } from '../../decide/state/state.ts';
 import { messageOf } from '../../decide/state/value.ts';
 import type { Hosted } from './hosted.ts';
+import type { Log } from '../log/log.ts';
 import type { Mark } from '../log/mark.ts';
 import type { StateStore } from '../state/store.ts';
 
@@ -19,8 +22,15 @@ export interface KeeperSources {
   readonly durable: (position: number) => Promise<boolean>;
   /** The last durable record, which the directory includes, and its time. */
   readonly last: () => { readonly mark: Mark; readonly nowMs: number };
+  readonly archive: Pick<Log, 'archive'> & {
+    readonly bounds: ArchiveBounds;
+    /** Whether what an instance's records said was erased: then nobody needs them. */
+    readonly isErased: (instance: string) => boolean;
+  };
   /** It can do nothing any more; the log has everything. */
   readonly onFailed: (message: string) => void;
+  /** Records could not be archived; they stay in the log. */
+  readonly onNotArchived: (message: string) => void;
 }
 
 /**
@@ -36,8 +46,11 @@ export class Keeper {
   #stopped = false;
   /** Whose state is being written out, unless that was given up. */
   #writing: string | undefined;
+  /** Up to which record the log is archived; undefined before it was asked. */
+  #archivedUpTo: number | undefined;
+  #archiveRefused = false;
   /** What it did so far. */
-  readonly figures = { checkpoints: 0, snapshots: 0, slices: 0 };
+  readonly figures = { checkpoints: 0, snapshots: 0, slices: 0, archived: 0 };
 
   constructor(sources: KeeperSources) {
     this.#sources = sources;
@@ -91,7 +104,7 @@ export class Keeper {
       if (this.#stopped) return;
       const [instance] = this.#wanted;
       if (checkpointDue(this.#recordsSince, this.#sources.bounds)) {
-        await this.#checkpoint();
+        await this.#archive(await this.#checkpoint());
       } else if (instance === undefined) {
         return;
       } else {
@@ -101,11 +114,12 @@ export class Keeper {
     }
   }
 
-  async #checkpoint(): Promise<void> {
+  /** Writes what the directory says, and returns up to which record. */
+  async #checkpoint(): Promise<number> {
     const { directory, store, last } = this.#sources;
     const { mark, nowMs } = last();
     this.#recordsSince = 0;
-    if (mark.position === 0) return;
+    if (mark.position === 0) return 0;
     const checkpoint = directory.checkpoint();
     for (;;) {
       const entries = checkpoint.take(entriesPerTurn);
@@ -115,6 +129,27 @@ export class Keeper {
     }
     await store.checkpoint(mark, nowMs);
     this.figures.checkpoints += 1;
+    return mark.position;
+  }
+
+  /** Moves the oldest records out of the log, once there are many that nothing but history needs. */
+  async #archive(checkpoint: number): Promise<void> {
+    const { directory, archive, last, onNotArchived } = this.#sources;
+    const { afterRecords, retention } = archive.bounds;
+    const upTo = archivable(directory.entries(), checkpoint, archive.isErased);
+    if (this.#archiveRefused || upTo - (this.#archivedUpTo ?? 0) < afterRecords) return;
+    try {
+      this.#archivedUpTo ??= (await archive.archive(0, {})).upTo;
+      if (upTo - this.#archivedUpTo < afterRecords) return;
+      const { bytesMax, keptForMs } = retention;
+      const keptSinceMs = keptForMs === undefined ? undefined : last().nowMs - keptForMs;
+      this.#archivedUpTo = (await archive.archive(upTo, { bytesMax, keptSinceMs })).upTo;
+      this.figures.archived = this.#archivedUpTo;
+    } catch (thrown) {
+      // A full disk may have room at the next checkpoint; what cannot be proven stays where it is for good.
+      this.#archiveRefused = !(thrown instanceof Fault && thrown.code === 'log-full');
+      onNotArchived(messageOf(thrown));
+    }
   }
 
   async #snapshot(instance: string): Promise<void> {

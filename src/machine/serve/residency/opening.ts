@@ -90,8 +90,8 @@ async function openFrom(
       onNotice(`state.db is of another log, or of one that went on after this copy, so the whole log is read`);
     }
     if (!fits && start.position > 0) {
-      const message = `Records up to ${start.position} were archived, and state.db, which knows what became of them, is missing or damaged`;
-      throw fault('log-damaged', `${message}. Bring the archive back, or restore the folder from a backup`, {
+      const message = `Records up to ${start.position} were removed from the archive, as its retention says, and state.db, which knows what they led to, is missing or damaged`;
+      throw fault('log-damaged', `${message}. Restore the folder from a backup`, {
         field: place.folder,
       });
     }
