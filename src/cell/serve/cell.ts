@@ -129,7 +129,7 @@ class Cell implements Stoppable {
     const desired = this.#desired.running;
     if (desired === undefined || this.#activation !== undefined) return;
     this.#closed = { code: 'cell-not-ready', why: 'Its log is being replayed.' };
-    this.#activation = this.#start(desired).catch((thrown: unknown) => this.#settleRefusing(asFault(thrown)));
+    this.#activation = this.#start(desired).catch((thrown: unknown) => this.#notStarted(asFault(thrown)));
   }
 
   async #start(desired: CellDesired): Promise<void> {
@@ -192,6 +192,16 @@ class Cell implements Stoppable {
     this.#life.log.info('serving');
     this.#life.report({ type: 'settled', state: 'serving' });
     this.#status?.changed();
+  }
+
+  /** A full disk or a failed write: the host starts this cell again, later each time, and shows why meanwhile. */
+  #notStarted(problem: Fault): void {
+    if (problem.kind.reaction !== 'retry') {
+      this.#settleRefusing(problem);
+      return;
+    }
+    this.#closed = { code: 'cell-not-ready', why: problem.message };
+    this.#life.fail(problem, 'backoff');
   }
 
   #settleRefusing(problem: Fault): void {
