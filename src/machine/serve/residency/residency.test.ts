@@ -472,6 +472,17 @@ test('an instance that is quarantined while it is being loaded is not served', a
   await runtime.close();
 });
 
+test('an instance whose quarantine could not be ended after all is not served, though it is in memory', async () => {
+  const quarantined = new Set<string>();
+  const quarantine = { has: (instance: string) => quarantined.has(instance), add: () => {} };
+  const { runtime } = await openOn(new Disk(), {}, { quarantine });
+  await add(runtime, 'acme', 'nut');
+  quarantined.add('acme');
+  const answer = await runtime.query({ instance: 'acme', query: 'orders', input: {} });
+  ok(answer.kind === 'rejected' && answer.fault.code === 'tenant-quarantined', answer.kind);
+  await runtime.close();
+});
+
 test('a damaged record does not cost an instance its snapshots, which may be right', async () => {
   const { disk } = await withSnapshots();
   const snapshots = disk.snapshots.get('acme');

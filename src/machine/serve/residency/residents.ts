@@ -143,13 +143,16 @@ export class Residents {
 
   /** The instance if it is in memory or has no history; `absent` if it must be waited for; or why nobody may use it. */
   find(name: InstanceName): Hosted | Fault | 'absent' {
+    const { quarantine, machineFor } = this.#options;
+    const quarantined = quarantine.has(name);
+    // Made again to end a quarantine, which then could not be ended.
+    if (quarantined) this.discard(name);
     const known = this.#resident.get(name);
     if (known !== undefined) {
       known.usedAt = ++this.#uses;
       return known;
     }
-    const { quarantine, machineFor } = this.#options;
-    if (quarantine.has(name)) return quarantine.refusal?.(name) ?? quarantinedFault(name);
+    if (quarantined) return quarantine.refusal?.(name) ?? quarantinedFault(name);
     if (this.#directory.get(name) !== undefined || this.#leaving.has(name)) return 'absent';
     const machine = machineFor(name);
     if (machine === undefined) return fault('tenant-unknown', `There is no instance ${name} here`, { field: name });
