@@ -197,7 +197,8 @@ export class StateFile {
     this.#putMeta.run('checkpoint', encodeCheckpoint(this.#owner, said));
     this.#database.exec('COMMIT');
     this.#inTransaction = false;
-    if (this.#truncates) this.#database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    // It syncs, too: what the checkpoint and the snapshots before it spare the log may leave the log after this.
+    this.#database.exec(`PRAGMA wal_checkpoint(${this.#truncates ? 'TRUNCATE' : 'PASSIVE'})`);
     this.#truncates = false;
   }
 
