@@ -59,11 +59,12 @@ export class Alarm {
       const instance = this.#due.take(nowMs);
       if (instance === undefined) break;
       this.#firing.add(instance);
-      void this.#fire(instance).then((fired) => {
+      const ended = (fired: boolean): void => {
         this.#firing.delete(instance);
         if (!fired) this.#due.set(instance, this.#nowMs() + alarmBounds.retryMs);
         this.#arm();
-      });
+      };
+      this.#fire(instance).then(ended, () => ended(false));
     }
     if (this.#firing.size < alarmBounds.firingMax) this.#arm();
   }

@@ -92,6 +92,14 @@ test('everything that was acknowledged is there after reopening, with the same h
   await runtime.close();
 });
 
+test('whoever closes while records are on their way, and closes again, waits for both to end', async () => {
+  const folder = newFolder();
+  const runtime = await open(folder);
+  const answered = addStock(runtime, 'acme', 'nut');
+  await Promise.all([runtime.close(), runtime.close()]);
+  strictEqual((await answered).kind, 'accepted');
+});
+
 test('subscribers see each durable record once, in order, before its answer leaves', async () => {
   const runtime = await open(newFolder());
   const seen: Committed[] = [];

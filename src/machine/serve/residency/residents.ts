@@ -291,7 +291,15 @@ export class Residents {
   async #hydrate(name: InstanceName): Promise<void> {
     const made = await this.#make(name);
     // At once, without giving way between: nobody may come first, and nothing may evict it before those who waited.
-    this.#settle(name, typeof made === 'function' ? made() : made);
+    let found: Hosted | Fault;
+    try {
+      found = typeof made === 'function' ? made() : made;
+    } catch (thrown) {
+      // A defect at its last step is that instance's trouble: whoever asks next has it made anew.
+      this.discard(name);
+      found = asFault(thrown);
+    }
+    this.#settle(name, found);
   }
 
   /** Makes the instance anew, and says how it comes into memory; or why it cannot. */
