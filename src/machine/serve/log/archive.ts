@@ -161,6 +161,8 @@ export interface Retention {
   readonly bytesMax?: number | undefined;
   /** Segments whose newest record is older than this recorded time, in milliseconds since 1970, are not kept. */
   readonly keptSinceMs?: number | undefined;
+  /** Nothing after this record is removed, whatever the others say: states are made from it. */
+  readonly upTo?: number | undefined;
 }
 
 /** Where the archive stands. */
@@ -173,7 +175,11 @@ export interface Archived {
 
 /** Removes the oldest segments that are not to be kept. What is removed is recorded before it is gone. */
 export function retain(files: LogFiles, database: DatabaseSync, owner: string, retention: Retention): void {
-  const { bytesMax = Number.POSITIVE_INFINITY, keptSinceMs = Number.NEGATIVE_INFINITY } = retention;
+  const {
+    bytesMax = Number.POSITIVE_INFINITY,
+    keptSinceMs = Number.NEGATIVE_INFINITY,
+    upTo = Number.POSITIVE_INFINITY,
+  } = retention;
   const segments = segmentsOf(files, baseOf(database, owner));
   let bytes = 0;
   for (const { file } of segments) bytes += statSync(file).size;
@@ -181,6 +187,7 @@ export function retain(files: LogFiles, database: DatabaseSync, owner: string, r
   for (const { file, last } of segments) {
     // What an earlier removal did not come to is removed now.
     if (last > removed.position) {
+      if (last > upTo) return;
       const end = endOf(file, last);
       if (bytes <= bytesMax && end.nowMs >= keptSinceMs) return;
       writeMeta(database, 'removed', { position: last, chain: end.chain });

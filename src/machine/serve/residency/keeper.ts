@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Fault } from '../../../kernel/fault.ts';
 import type { Directory } from '../../decide/residency/directory.ts';
 import { checkpointDue, type ResidencyBounds } from '../../decide/residency/residency.ts';
-import { archivable, type ArchiveBounds } from '../../decide/residency/archiving.ts';
+import { removable, type ArchiveBounds } from '../../decide/residency/archiving.ts';
 import { encodeState } from '../../decide/state/state.ts';
 import { messageOf } from '../../decide/state/value.ts';
 import type { Hosted } from './hosted.ts';
@@ -132,18 +132,18 @@ export class Keeper {
     return mark.position;
   }
 
-  /** Moves the oldest records out of the log, once there are many that nothing but history needs. */
+  /** Moves records out of the log, once there are many before the checkpoint. From the archive they can still be read. */
   async #archive(checkpoint: number): Promise<void> {
     const { directory, archive, last, onNotArchived } = this.#sources;
     const { afterRecords, retention } = archive.bounds;
-    const upTo = archivable(directory.entries(), checkpoint, archive.isErased);
-    if (this.#archiveRefused || upTo - (this.#archivedUpTo ?? 0) < afterRecords) return;
+    if (this.#archiveRefused || checkpoint - (this.#archivedUpTo ?? 0) < afterRecords) return;
     try {
       this.#archivedUpTo ??= (await archive.archive(0, {})).upTo;
-      if (upTo - this.#archivedUpTo < afterRecords) return;
+      if (checkpoint - this.#archivedUpTo < afterRecords) return;
       const { bytesMax, keptForMs } = retention;
+      const upTo = removable(directory.entries(), checkpoint, archive.isErased);
       const keptSinceMs = keptForMs === undefined ? undefined : last().nowMs - keptForMs;
-      this.#archivedUpTo = (await archive.archive(upTo, { bytesMax, keptSinceMs })).upTo;
+      this.#archivedUpTo = (await archive.archive(checkpoint, { bytesMax, keptSinceMs, upTo })).upTo;
       this.figures.archived = this.#archivedUpTo;
     } catch (thrown) {
       // A full disk may have room at the next checkpoint; what cannot be proven stays where it is for good.
