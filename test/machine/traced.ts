@@ -5,7 +5,9 @@ import { failSync, syncFile, type SimulatedDisk, type SimulatedFile } from './si
 
 /** Runs programs under strace, and feeds what they did to a simulated disk. */
 
-export const straceThere = spawnSync('strace', ['-V']).status === 0;
+/** Tried on a program, because a container may have it and not let it trace. */
+export const straceThere =
+  spawnSync('strace', ['-f', '-o', '/dev/null', '-e', 'inject=close:delay_enter=1', 'true']).status === 0;
 export const straceMissing = straceThere
   ? false
   : 'strace is not here, or may not trace: apt-get install strace to run this';
