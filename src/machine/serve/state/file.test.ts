@@ -97,6 +97,21 @@ test('a directory and snapshots come back as they were written, and reading them
   file.close();
 });
 
+test('a file of which no checkpoint was taken yet is of no use, and nothing is wrong with it', () => {
+  const folder = newFolder();
+  written(folder);
+  const database = new DatabaseSync(join(folder, 'state.db'));
+  database.exec("DELETE FROM meta WHERE name = 'checkpoint'");
+  const before = new StateLoad({ folder, owner: 'test/log' });
+  deepStrictEqual([before.checkpoint, before.why], [undefined, 'it holds no checkpoint']);
+  before.close();
+  database.exec('DELETE FROM directory');
+  database.close();
+  const load = new StateLoad({ folder, owner: 'test/log' });
+  deepStrictEqual([load.checkpoint, load.why], [undefined, undefined]);
+  load.close();
+});
+
 test('the file of another owner, of another format or without a checkpoint is of no use', () => {
   const folder = newFolder();
   written(folder);

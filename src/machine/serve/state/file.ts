@@ -81,8 +81,11 @@ export class StateLoad {
       const stored = read('checkpoint');
       if (read('format') !== stateFormat) this.why = 'it has another format';
       else if (found !== owner) this.why = `it belongs to ${String(found)}, not to ${owner}`;
-      else if (typeof stored !== 'string') this.why = 'it holds no checkpoint';
-      else {
+      else if (typeof stored !== 'string') {
+        // None was taken yet, as in the first minutes of a log; entries without one are what an interruption left.
+        const [entry] = this.#database.prepare('SELECT 1 FROM directory LIMIT 1').all();
+        if (entry !== undefined) this.why = 'it holds no checkpoint';
+      } else {
         this.checkpoint = decodeCheckpoint(owner, stored);
         if (this.checkpoint === undefined) this.why = 'its checkpoint was changed';
         else this.#rows = this.#database.prepare('SELECT instance, entry FROM directory').iterate();
